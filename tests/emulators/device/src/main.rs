@@ -1,0 +1,3 @@
+//! The device emulator.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The platform emulator.
+
+fn main() {}
