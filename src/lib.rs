@@ -1,16 +1,25 @@
-//! Comptoir: the local server of a shop. The rooms and who may import whom stand in ARCHITECTURE.md.
+//! Comptoir: the local server of a shop.
+//!
+//! The rooms, who may import whom, and what is promised stand in `ARCHITECTURE.md`. Start reading at
+//! [`daemon`], the one wiring file of `comptoir serve`.
 
+// Ground: small named pieces every room may use.
 pub mod backoff;
 pub mod clock;
+pub mod digest;
+pub mod durable;
+pub mod identity;
+pub mod shutdown;
+pub mod units;
+
+// Rooms.
+pub mod cli;
 pub mod config;
 pub mod devices;
-pub mod digest;
-pub mod identity;
+pub mod diagnose;
 pub mod lan;
-pub mod shutdown;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
-pub mod units;
 pub mod update;
 pub mod wan;

@@ -1,1 +1,5 @@
-//! Integration tests.
+//! Integration tests: the real binaries against the real emulators, on loopback.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test helper's panic is the test's report"
+)]

@@ -1,0 +1,1 @@
+//! Looks and touches nothing: the self-diagnosis.
