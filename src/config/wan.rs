@@ -1,0 +1,291 @@
+//! The `[wan]` section: hosts, proxy, trust, and one part per flow.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::backoff::Backoff;
+use crate::identity::Secret;
+use crate::units::ByteSize;
+
+/// An `https://` address of a host, without path: `https://HOST[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpsUrl {
+    text: String,
+}
+
+impl HttpsUrl {
+    /// Checks `text`; a trailing slash is dropped.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim_end_matches('/');
+        let authority = trimmed
+            .strip_prefix("https://")
+            .ok_or_else(|| format!("\"{text}\" does not begin with https://"))?;
+        check_authority(authority).map_err(|what| format!("\"{text}\": {what}"))?;
+        Ok(Self {
+            text: trimmed.to_owned(),
+        })
+    }
+
+    /// `https://HOST[:PORT]`, without a trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// `HOST[:PORT]`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.text["https://".len()..]
+    }
+
+    /// The host alone.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        split_port(self.authority()).0
+    }
+
+    /// The port, 443 unless said otherwise.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        split_port(self.authority())
+            .1
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(443)
+    }
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+fn check_authority(authority: &str) -> Result<(), &'static str> {
+    let (host, port) = split_port(authority);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    if host.is_empty() || !host.chars().all(fits) {
+        return Err("a host name or address, and nothing but it, is expected after the scheme");
+    }
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(()),
+        Some(_) => Err("the port is not a number between 1 and 65535"),
+    }
+}
+
+/// Everything that leaves the shop.
+#[derive(Debug, Clone)]
+pub struct WanConfig {
+    /// Data synchronisation, roll-outs, time, enrolment.
+    pub api_url: HttpsUrl,
+    /// Orders by Azure Service Bus.
+    pub bus_url: HttpsUrl,
+    /// Azure Blob storage.
+    pub media_url: HttpsUrl,
+    /// Log input.
+    pub logs_url: HttpsUrl,
+    /// Support events.
+    pub support_url: HttpsUrl,
+    /// The site's token for the API; empty while the box is not enrolled.
+    pub token: Secret,
+    /// After failures.
+    pub retry: Backoff,
+    /// The shop's proxy, if it has one.
+    pub proxy: Option<ProxyConfig>,
+    /// The shop's own certificate authorities, PEM.
+    pub ca_files: Vec<PathBuf>,
+    /// Of every request.
+    pub deadlines: Deadlines,
+    /// Platform to store.
+    pub pull: PullConfig,
+    /// Orders by the bus.
+    pub bus: BusConfig,
+    /// Store to platform.
+    pub push: PushConfig,
+    /// Images, videos, documents.
+    pub media: MediaConfig,
+}
+
+/// The shop's proxy.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// `http://HOST:PORT` or `https://HOST:PORT`, without credentials.
+    pub url: String,
+    /// Verbatim, any characters; empty: no authentication.
+    pub user: String,
+    /// Verbatim, any characters.
+    pub password: Secret,
+    /// `NAME` or `.SUFFIX` reached without the proxy.
+    pub bypass: Vec<String>,
+}
+
+/// Of every outbound request.
+#[derive(Debug, Clone)]
+pub struct Deadlines {
+    /// Name to address.
+    pub resolve: Duration,
+    /// TCP, CONNECT and TLS.
+    pub connect: Duration,
+    /// From the request sent to the answer's first byte (a long poll adds its own wait).
+    pub first_byte: Duration,
+    /// Without a byte within a body.
+    pub stall: Duration,
+}
+
+/// Platform to store.
+#[derive(Debug, Clone)]
+pub struct PullConfig {
+    /// Off: nothing is asked.
+    pub enabled: bool,
+    /// Changes a page.
+    pub page_items: u32,
+    /// Long poll.
+    pub wait: Duration,
+}
+
+/// Orders by the bus.
+#[derive(Debug, Clone)]
+pub struct BusConfig {
+    /// Off: orders come through the API only.
+    pub enabled: bool,
+    /// Queue, or `TOPIC/subscriptions/NAME`.
+    pub queue: String,
+    /// The SAS rule's name.
+    pub key_name: String,
+    /// The SAS rule's key as shown.
+    pub key: Secret,
+    /// Long poll.
+    pub wait: Duration,
+}
+
+/// Store to platform.
+#[derive(Debug, Clone)]
+pub struct PushConfig {
+    /// Off: the outbox fills and waits.
+    pub enabled: bool,
+    /// Items taken from a lane at a time.
+    pub batch_items: u32,
+}
+
+/// Blobs.
+#[derive(Debug, Clone)]
+pub struct MediaConfig {
+    /// Off: nothing is fetched.
+    pub enabled: bool,
+    /// One blob at most.
+    pub max_blob: ByteSize,
+}
+
+impl WanConfig {
+    pub(super) fn check(reader: &mut Reader, base_dir: &Path) -> Self {
+        let first = reader.milliseconds("wan.retry_first_ms", 100..=60_000);
+        let max = reader.seconds("wan.retry_max_s", 1..=3600);
+        let retry = Backoff::new(first, max.max(first)).expect("both bounds are above zero");
+        if max < first {
+            reader.refuse("wan.retry_max_s", "is shorter than wan.retry_first_ms");
+        }
+        let site_id = reader.text("site.site_id");
+        let queue = match reader.text("wan.bus.queue") {
+            queue if queue.is_empty() => format!("site-{site_id}"),
+            queue => queue,
+        };
+        let ca_files = reader.texts("wan.trust.ca_files");
+        Self {
+            api_url: url(reader, "wan.api_url"),
+            bus_url: url(reader, "wan.bus_url"),
+            media_url: url(reader, "wan.media_url"),
+            logs_url: url(reader, "wan.logs_url"),
+            support_url: url(reader, "wan.support_url"),
+            token: reader.secret("wan.token"),
+            retry,
+            proxy: proxy(reader),
+            ca_files: ca_files.iter().map(|file| base_dir.join(file)).collect(),
+            deadlines: Deadlines {
+                resolve: reader.seconds("wan.deadlines.resolve_s", 1..=60),
+                connect: reader.seconds("wan.deadlines.connect_s", 1..=120),
+                first_byte: reader.seconds("wan.deadlines.first_byte_s", 1..=120),
+                stall: reader.seconds("wan.deadlines.stall_s", 1..=300),
+            },
+            pull: PullConfig {
+                enabled: reader.flag("wan.pull.enabled"),
+                page_items: reader.number("wan.pull.page_items", 1..=10_000),
+                wait: reader.seconds("wan.pull.wait_s", 0..=60),
+            },
+            bus: BusConfig {
+                enabled: reader.flag("wan.bus.enabled"),
+                queue,
+                key_name: reader.text("wan.bus.key_name"),
+                key: reader.secret("wan.bus.key"),
+                wait: reader.seconds("wan.bus.wait_s", 0..=60),
+            },
+            push: PushConfig {
+                enabled: reader.flag("wan.push.enabled"),
+                batch_items: reader.number("wan.push.batch_items", 1..=1000),
+            },
+            media: MediaConfig {
+                enabled: reader.flag("wan.media.enabled"),
+                max_blob: reader.mib("wan.media.max_blob_mib", 1..=16_384),
+            },
+        }
+    }
+}
+
+fn url(reader: &mut Reader, key: &str) -> HttpsUrl {
+    HttpsUrl::parse(&reader.text(key)).unwrap_or_else(|what| {
+        reader.refuse(key, what);
+        HttpsUrl {
+            text: "https://refused.invalid".to_owned(),
+        }
+    })
+}
+
+fn proxy(reader: &mut Reader) -> Option<ProxyConfig> {
+    let url = reader.text("wan.proxy.url");
+    let url = url.trim_end_matches('/');
+    let (user, password) = (
+        reader.text("wan.proxy.user"),
+        reader.secret("wan.proxy.password"),
+    );
+    if url.is_empty() {
+        if !user.is_empty() || !password.is_empty() {
+            reader.refuse("wan.proxy.url", "a proxy user is set, but no proxy");
+        }
+        return None;
+    }
+    let authority = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    match authority {
+        None => reader.refuse(
+            "wan.proxy.url",
+            "an address that begins with http:// or https:// is expected",
+        ),
+        // The user and password have keys of their own; repeating the text here could print a password.
+        Some(authority) if authority.contains('@') => reader.refuse(
+            "wan.proxy.url",
+            "user and password belong in wan.proxy.user and wan.proxy.password",
+        ),
+        Some(authority) => {
+            if let Err(what) = check_authority(authority) {
+                reader.refuse("wan.proxy.url", what);
+            }
+        }
+    }
+    Some(ProxyConfig {
+        url: url.to_owned(),
+        user,
+        password,
+        bypass: reader.texts("wan.proxy.bypass"),
+    })
+}
