@@ -1,0 +1,210 @@
+//! Long-lived health facts with stable codes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::Serialize;
+
+/// How bad a condition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The shop works as always; somebody should look some time.
+    Notice,
+    /// Something is impaired: the shop goes on, but not with everything.
+    Warning,
+    /// Orders or data are in danger, or devices are not served.
+    Critical,
+}
+
+macro_rules! codes {
+    ($($variant:ident = $code:literal, $severity:ident, $en:literal, $fr:literal;)*) => {
+        /// What a condition is about. The text form is stable: support and the platform search for it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $(#[doc = $en] $variant,)* }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The stable text form.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $code,)* } }
+
+            /// How bad it is.
+            #[must_use]
+            pub const fn severity(self) -> Severity { match self { $(Self::$variant => Severity::$severity,)* } }
+
+            /// A sentence for shop staff, in English.
+            #[must_use]
+            pub const fn english(self) -> &'static str { match self { $(Self::$variant => $en,)* } }
+
+            /// A sentence for shop staff, in French.
+            #[must_use]
+            pub const fn french(self) -> &'static str { match self { $(Self::$variant => $fr,)* } }
+        }
+    };
+}
+
+codes! {
+    NotEnrolled = "wan.not_enrolled", Warning,
+        "This box does not yet belong to a shop: no site is set.",
+        "Cette box n'est pas encore rattachée à un magasin : aucun site n'est défini.";
+    ApiUnreachable = "wan.api_unreachable", Warning,
+        "The platform does not answer. The shop goes on with what the box holds.",
+        "La plateforme ne répond pas. Le magasin continue avec ce que contient la box.";
+    BusUnreachable = "wan.bus_unreachable", Warning,
+        "Orders from the internet do not arrive at the moment.",
+        "Les commandes d'internet n'arrivent pas pour le moment.";
+    MediaUnreachable = "wan.media_unreachable", Notice,
+        "New images do not arrive at the moment.",
+        "Les nouvelles images n'arrivent pas pour le moment.";
+    Unauthorized = "wan.unauthorized", Warning,
+        "The platform refuses this box's credentials.",
+        "La plateforme refuse les identifiants de cette box.";
+    FeedItemRefused = "pull.item_refused", Notice,
+        "The platform sent data that this box does not understand.",
+        "La plateforme a envoyé des données que cette box ne comprend pas.";
+    OrderParked = "bus.order_parked", Warning,
+        "An order arrived that could not be read. It is kept; please call support.",
+        "Une commande reçue est illisible. Elle est conservée ; appelez l'assistance.";
+    OutboxParked = "push.item_parked", Warning,
+        "The platform refused a message of this box. It is kept; please call support.",
+        "La plateforme a refusé un message de cette box. Il est conservé ; appelez l'assistance.";
+    DeviceUnreachable = "devices.unreachable", Warning,
+        "A device does not answer. Its orders wait for it.",
+        "Un appareil ne répond pas. Ses commandes l'attendent.";
+    NoDeviceForRole = "devices.role_vacant", Warning,
+        "Orders wait, but no device is paired to take them.",
+        "Des commandes attendent, mais aucun appareil n'est associé pour les recevoir.";
+    StoreRebuilt = "store.catalogue_rebuilt", Notice,
+        "The product data were damaged and are being fetched again.",
+        "Les données produits étaient abîmées et sont de nouveau chargées.";
+    OrdersSalvaged = "store.orders_salvaged", Critical,
+        "The order data were damaged. What was readable was saved; please call support.",
+        "Les données de commandes étaient abîmées. Ce qui était lisible est sauvé ; appelez l'assistance.";
+    DiskFull = "store.disk_full", Critical,
+        "The box's memory is full: new orders can't be taken.",
+        "La mémoire de la box est pleine : de nouvelles commandes ne peuvent pas être prises.";
+    DiskFailing = "store.disk_failing", Critical,
+        "The box can't write to its memory: please call support.",
+        "La box n'arrive plus à écrire dans sa mémoire : appelez l'assistance.";
+    SettingsRefused = "config.site_refused", Critical,
+        "The shop's settings have a mistake and are not used: please call support.",
+        "Les réglages du magasin contiennent une erreur et ne sont pas utilisés : appelez l'assistance.";
+    ServerRestarted = "supervisor.server_restarted", Notice,
+        "The server was restarted by itself after a fault.",
+        "Le serveur a redémarré de lui-même après un défaut.";
+}
+
+/// One condition that holds now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// Stable code, as in `wan.api_unreachable`.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+    /// For support: what exactly; never a secret or a customer's data.
+    pub detail: String,
+}
+
+/// All conditions that hold now. Clones share one table; its size is bounded by the number of codes.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    table: Arc<Mutex<BTreeMap<Code, (i64, String)>>>,
+}
+
+impl Conditions {
+    /// The condition holds; `now_ms` becomes its start if it did not hold already. True when it is new.
+    pub fn raise(&self, code: Code, detail: impl Into<String>, now_ms: i64) -> bool {
+        let detail = detail.into();
+        let mut table = self.lock();
+        if let Some((_, known)) = table.get_mut(&code) {
+            *known = detail;
+            return false;
+        }
+        tracing::warn!(
+            event = "conditions.raised",
+            code = code.as_str(),
+            detail = detail.as_str()
+        );
+        table.insert(code, (now_ms, detail));
+        true
+    }
+
+    /// The condition does not hold any more. True when it did.
+    pub fn clear(&self, code: Code) -> bool {
+        let held = self.lock().remove(&code).is_some();
+        if held {
+            tracing::info!(event = "conditions.cleared", code = code.as_str());
+        }
+        held
+    }
+
+    /// Whether it holds.
+    #[must_use]
+    pub fn holds(&self, code: Code) -> bool {
+        self.lock().contains_key(&code)
+    }
+
+    /// All that hold, the worst first.
+    #[must_use]
+    pub fn list(&self) -> Vec<(Code, Condition)> {
+        let mut list: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(code, (since_ms, detail))| {
+                let condition = Condition {
+                    code: code.as_str(),
+                    severity: code.severity(),
+                    since_ms: *since_ms,
+                    detail: detail.clone(),
+                };
+                (*code, condition)
+            })
+            .collect();
+        list.sort_by_key(|(_, condition)| std::cmp::Reverse(condition.severity));
+        list
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Code, (i64, String)>> {
+        self.table.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_start_until_it_is_cleared() {
+        let conditions = Conditions::default();
+        assert!(conditions.raise(Code::ApiUnreachable, "timeout", 10));
+        assert!(!conditions.raise(Code::ApiUnreachable, "refused", 20));
+        let (_, condition) = conditions.list().remove(0);
+        assert_eq!(
+            (condition.since_ms, condition.detail.as_str()),
+            (10, "refused")
+        );
+        assert!(conditions.clear(Code::ApiUnreachable));
+        assert!(!conditions.clear(Code::ApiUnreachable));
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let conditions = Conditions::default();
+        conditions.raise(Code::MediaUnreachable, "", 1);
+        conditions.raise(Code::DiskFull, "", 2);
+        assert_eq!(conditions.list()[0].0, Code::DiskFull);
+    }
+
+    #[test]
+    fn every_code_is_written_once() {
+        let mut codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Code::ALL.len());
+    }
+}
