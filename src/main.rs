@@ -1,3 +1,7 @@
 //! `comptoir`: the one binary of the box. `comptoir help` lists what it can do.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    comptoir::cli::run()
+}

@@ -1,1 +1,61 @@
-//! The subcommands of `comptoir`.
+//! The subcommands of `comptoir`: the edge where errors are printed, once, with their causes.
+
+mod setup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The version of this binary: the release label set at build time, else the package's.
+pub const VERSION: &str = match option_env!("COMPTOIR_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// The local server of a shop.
+#[derive(Debug, Parser)]
+#[command(name = "comptoir", version = VERSION, about, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the settings stand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Files {
+    /// Settings of the image; may be absent.
+    #[arg(long, global = true, default_value = "/usr/lib/comptoir/image.toml")]
+    pub image_file: PathBuf,
+    /// Settings of this shop; may be absent.
+    #[arg(long, global = true, default_value = "/data/comptoir/site/site.toml")]
+    pub site_file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the shop's settings in.
+    #[command(subcommand)]
+    Setup(setup::Setup),
+    /// Print the version.
+    Version,
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Setup(setup) => setup.run(&arguments.files),
+        Command::Version => {
+            println!("comptoir {VERSION}");
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("comptoir: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -49,6 +49,9 @@ impl Gauge {
     }
 }
 
+/// Name and labels.
+type Series = (&'static str, String);
+
 #[derive(Debug)]
 enum Kind {
     Counter(Counter),
@@ -58,7 +61,7 @@ enum Kind {
 /// Every counter and gauge by name. Clones share one table; names are constants of the code, so it is bounded by it.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
-    table: Arc<Mutex<BTreeMap<(&'static str, String), (&'static str, Kind)>>>,
+    table: Arc<Mutex<BTreeMap<Series, (&'static str, Kind)>>>,
 }
 
 impl Metrics {
