@@ -3,3 +3,5 @@
     clippy::unwrap_used,
     reason = "a test helper's panic is the test's report"
 )]
+
+mod tidy;
