@@ -10,9 +10,9 @@
 //!
 //! The three labels keep a proof of one kind from being used as another, the two nonces keep it from being used again.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use std::fmt;
+
+use crate::digest::{equal_in_constant_time, hmac_sha256};
 
 /// Bytes of a key: command key and session key alike.
 pub const KEY_LEN: usize = 32;
@@ -44,52 +44,15 @@ pub struct Nonces {
 
 impl CommandKey {
     /// The key with these bytes.
+    #[must_use]
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
     /// What the device with this id has to send in its `DeviceHello`.
+    #[must_use]
     pub fn device_proof(&self, nonces: &Nonces, device_id: &str) -> [u8; KEY_LEN] {
-        finish(self.device_mac(nonces, device_id))
-    }
-
-    /// Whether `proof` is the device's proof; takes the same time whatever the answer is.
-    pub fn verifies_device(&self, nonces: &Nonces, device_id: &str, proof: &[u8; KEY_LEN]) -> bool {
-        self.device_mac(nonces, device_id)
-            .verify_slice(proof)
-            .is_ok()
-    }
-
-    /// What the box has to send in its `BoxProof`.
-    pub fn box_proof(&self, nonces: &Nonces, box_id: &str) -> [u8; KEY_LEN] {
-        finish(keyed(
-            &self.0,
-            &[
-                BOX_LABEL,
-                &nonces.of_device,
-                &nonces.of_box,
-                box_id.as_bytes(),
-            ],
-        ))
-    }
-
-    /// The key of the session with these nonces.
-    pub fn session_key(&self, nonces: &Nonces) -> SessionKey {
-        SessionKey(finish(keyed(
-            &self.0,
-            &[SESSION_LABEL, &nonces.of_box, &nonces.of_device],
-        )))
-    }
-
-    /// Whether `mac` belongs to a `DEVICE_HERE` datagram whose bytes before the mac are `datagram`.
-    pub fn verifies_here(&self, datagram: &[u8], mac: &[u8; KEY_LEN]) -> bool {
-        keyed(&self.0, &[HERE_LABEL, datagram])
-            .verify_slice(mac)
-            .is_ok()
-    }
-
-    fn device_mac(&self, nonces: &Nonces, device_id: &str) -> Hmac<Sha256> {
-        keyed(
+        hmac_sha256(
             &self.0,
             &[
                 DEVICE_LABEL,
@@ -99,17 +62,53 @@ impl CommandKey {
             ],
         )
     }
+
+    /// Whether `proof` is the device's proof; takes the same time whatever the answer is.
+    #[must_use]
+    pub fn verifies_device(&self, nonces: &Nonces, device_id: &str, proof: &[u8; KEY_LEN]) -> bool {
+        equal_in_constant_time(&self.device_proof(nonces, device_id), proof)
+    }
+
+    /// What the box has to send in its `BoxProof`.
+    #[must_use]
+    pub fn box_proof(&self, nonces: &Nonces, box_id: &str) -> [u8; KEY_LEN] {
+        hmac_sha256(
+            &self.0,
+            &[
+                BOX_LABEL,
+                &nonces.of_device,
+                &nonces.of_box,
+                box_id.as_bytes(),
+            ],
+        )
+    }
+
+    /// The key of the session with these nonces.
+    #[must_use]
+    pub fn session_key(&self, nonces: &Nonces) -> SessionKey {
+        SessionKey(hmac_sha256(
+            &self.0,
+            &[SESSION_LABEL, &nonces.of_box, &nonces.of_device],
+        ))
+    }
+
+    /// Whether `mac` belongs to a `DEVICE_HERE` datagram whose bytes before the mac are `datagram`.
+    #[must_use]
+    pub fn verifies_here(&self, datagram: &[u8], mac: &[u8; KEY_LEN]) -> bool {
+        equal_in_constant_time(&hmac_sha256(&self.0, &[HERE_LABEL, datagram]), mac)
+    }
 }
 
 impl SessionKey {
     /// The key with these bytes (test vectors; a session makes its own with [`CommandKey::session_key`]).
+    #[must_use]
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
     /// A mac over these parts, one after the other.
-    pub(super) fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        keyed(&self.0, parts)
+    pub(super) fn mac(&self, parts: &[&[u8]]) -> [u8; KEY_LEN] {
+        hmac_sha256(&self.0, parts)
     }
 }
 
@@ -124,18 +123,6 @@ impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionKey(..)")
     }
-}
-
-fn keyed(key: &[u8; KEY_LEN], parts: &[&[u8]]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac
-}
-
-fn finish(mac: Hmac<Sha256>) -> [u8; KEY_LEN] {
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -1,1 +1,3 @@
-//! The lan room.
+//! The LAN side: one listener and one file per port.
+
+pub mod discovery;

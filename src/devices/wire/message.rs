@@ -24,7 +24,7 @@ pub enum Message<'a> {
         device_id: &'a str,
         /// Fresh at every start of the device.
         boot_id: [u8; 16],
-        /// The highest `seq` it has executed; 0 when none, or when it forgot.
+        /// The highest `seq` it has finished and remembers; 0 for none.
         last_seq: u64,
         /// Fresh for this session.
         nonce: [u8; 32],
@@ -46,7 +46,7 @@ pub enum Message<'a> {
         issued_at_ms: u64,
         /// When it is no longer to be executed.
         expires_at_ms: u64,
-        /// Whether it may have been executed by a memory that is gone: the device shows this mark to people.
+        /// Whether it was sent before. A device that lost its memory executes it and shows this mark to people.
         possible_duplicate: bool,
         /// What to do, such as `order`.
         kind: &'a str,

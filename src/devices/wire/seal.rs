@@ -1,9 +1,8 @@
 //! Frames with and without a tag.
 
 use super::{Message, PREFIX_LEN, TAG_LEN, VERSION, WireError};
-use crate::devices::handshake::SessionKey;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use crate::devices::handshake::{KEY_LEN, SessionKey};
+use crate::digest::equal_in_constant_time;
 
 /// Version and message number: no frame is shorter.
 const LEAST_PLAIN: usize = 2;
@@ -53,7 +52,7 @@ impl Sealer {
     /// The next frame, length included. A message that is refused uses up no counter.
     pub fn seal(&mut self, message: &Message<'_>) -> Result<Vec<u8>, WireError> {
         let mut frame = message.write_body(start())?;
-        let tag = self.0.next(&frame[PREFIX_LEN..]).finalize().into_bytes();
+        let tag = self.0.next(&frame[PREFIX_LEN..]);
         frame.extend_from_slice(&tag[..TAG_LEN]);
         Ok(with_length(frame))
     }
@@ -78,10 +77,9 @@ impl Opener {
     pub fn open<'a>(&mut self, frame: &'a [u8]) -> Result<Message<'a>, WireError> {
         body_of(frame, LEAST_PLAIN + TAG_LEN)?;
         let (content, tag) = frame.split_at(frame.len() - TAG_LEN);
-        self.0
-            .next(content)
-            .verify_truncated_left(tag)
-            .map_err(|_| WireError::BadTag)?;
+        if !equal_in_constant_time(&self.0.next(content)[..TAG_LEN], tag) {
+            return Err(WireError::BadTag);
+        }
         Message::from_body(body_of(content, LEAST_PLAIN)?)
     }
 }
@@ -103,7 +101,7 @@ impl Counted {
     }
 
     /// The mac over the next frame's version and body.
-    fn next(&mut self, content: &[u8]) -> Hmac<Sha256> {
+    fn next(&mut self, content: &[u8]) -> [u8; KEY_LEN] {
         let direction = match self.direction {
             Direction::ToDevice => 0,
             Direction::ToBox => 1,
