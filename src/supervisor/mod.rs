@@ -1,1 +1,16 @@
-//! The supervisor room.
+//! Keeps the server alive: `comptoir supervise` runs `comptoir serve`.
+//!
+//! ```text
+//!  systemd ── sockets ──▶ supervise ── the same sockets ──▶ serve
+//!     ▲                     │   ▲                             │
+//!     └── READY, WATCHDOG,──┘   └──── beats: which parts ◀────┘
+//!         STATUS                       did work
+//! ```
+//!
+//! What is done about what is seen stands in one pure table, [`policy`]. The rest of the room is its hands and eyes:
+//! [`sockets`] claims and hands over the listeners, [`heartbeat`] carries the proof of work, [`reasons`] remembers why.
+
+pub mod heartbeat;
+pub mod policy;
+pub mod reasons;
+pub mod sockets;
