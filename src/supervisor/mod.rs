@@ -8,9 +8,13 @@
 //! ```
 //!
 //! What is done about what is seen stands in one pure table, [`policy`]. The rest of the room is its hands and eyes:
-//! [`sockets`] claims and hands over the listeners, [`heartbeat`] carries the proof of work, [`reasons`] remembers why.
+//! [`supervise`] is the loop, [`child`] one run of the server, [`sockets`] claims and hands over the listeners,
+//! [`heartbeat`] carries the proof of work, [`notify`] tells systemd, [`reasons`] remembers why.
 
+pub mod child;
 pub mod heartbeat;
+pub mod notify;
 pub mod policy;
 pub mod reasons;
 pub mod sockets;
+pub mod supervise;

@@ -231,6 +231,17 @@ impl Policy {
             .count()
     }
 
+    /// Whether the failures that end at `now` are a crash loop.
+    #[must_use]
+    pub fn is_looping(&self, now: Duration) -> bool {
+        self.failures(now) >= self.limits.loop_after
+    }
+
+    /// Whether this boot is, by now, the trial of an update.
+    pub fn set_trial(&mut self, in_trial: bool) {
+        self.escalation.in_trial = in_trial;
+    }
+
     /// The table.
     ///
     /// # Errors

@@ -1,0 +1,315 @@
+//! The loop that feeds the policy with what happens and does what it says.
+//!
+//! One thread, which waits for a signal, a beat or the next tick, whichever comes first.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tracing::{error, info, warn};
+
+use super::child::{Child, Program};
+use super::heartbeat::Message;
+use super::notify::Notifier;
+use super::policy::{Action, Escalation, Event, Limits, Policy, State};
+use super::reasons::{Cause, Kind, Reason, Reasons};
+use super::sockets::LanSockets;
+use crate::clock::Clock;
+use crate::units::ByteSize;
+
+/// Exit code that asks the init system for a reboot: in the unit, `RestartPreventExitStatus=` names it and
+/// `FailureAction=reboot` answers it, so that nothing of ours needs the right to reboot.
+pub const REBOOT_EXIT_CODE: u8 = 75;
+
+/// Longest wait between two looks at the state of things; also the finest step of the back-off.
+const TICK_MS: u16 = 250;
+
+/// Between two looks at the server's memory.
+const WEIGH_EVERY: Duration = Duration::from_secs(60);
+
+/// What the loop needs to know.
+pub struct Options {
+    /// The server.
+    pub program: Program,
+    /// Where the reasons are kept.
+    pub data_dir: PathBuf,
+    /// The policy's numbers.
+    pub limits: Limits,
+    /// A server that grew beyond this is restarted.
+    pub max_rss: ByteSize,
+    /// A crash loop may reboot the box.
+    pub reboot_allowed: bool,
+    /// Whether this boot is the trial of an update; asked again at every failure, since a trial ends while we run.
+    pub in_trial: Box<dyn Fn() -> bool>,
+}
+
+/// How the supervisor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was asked to.
+    Stopped,
+    /// The box is to be rebooted; exit with [`REBOOT_EXIT_CODE`].
+    RebootAsked,
+}
+
+/// The supervisor could not do its work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// Signals could not be taken over.
+    #[error("cannot take over signals")]
+    Signals(#[source] nix::Error),
+    /// Nothing can be waited for.
+    #[error("cannot wait for the server")]
+    Wait(#[source] io::Error),
+}
+
+/// Runs the server until somebody asks for the end. Call it before the process has threads: it takes over signals.
+///
+/// # Errors
+/// Only when the operating system denies what every process has.
+pub fn supervise(
+    options: Options,
+    sockets: LanSockets,
+    clock: &dyn Clock,
+) -> Result<Ending, SuperviseError> {
+    let signals = take_signals().map_err(SuperviseError::Signals)?;
+    let reasons = Reasons::load(&options.data_dir);
+    let escalation = Escalation {
+        reboot_allowed: options.reboot_allowed,
+        in_trial: (options.in_trial)(),
+        reboots_used: reasons.reboots(),
+    };
+    let mut supervisor = Supervisor {
+        policy: Policy::new(options.limits.clone(), escalation, clock.monotonic()),
+        weighed_at: clock.monotonic(),
+        options,
+        sockets,
+        clock,
+        reasons,
+        notifier: Notifier::default(),
+        child: None,
+        ending: None,
+    };
+    supervisor.run(&signals)
+}
+
+struct Supervisor<'a> {
+    options: Options,
+    sockets: LanSockets,
+    clock: &'a dyn Clock,
+    policy: Policy,
+    reasons: Reasons,
+    notifier: Notifier,
+    child: Option<Child>,
+    weighed_at: Duration,
+    ending: Option<Ending>,
+}
+
+impl Supervisor<'_> {
+    fn run(&mut self, signals: &SignalFd) -> Result<Ending, SuperviseError> {
+        loop {
+            self.look(signals)?;
+            self.tell(Event::Tick);
+            if let Some(ending) = self.ending {
+                return Ok(ending);
+            }
+            self.notifier.status(&self.status());
+            self.wait(signals)?;
+        }
+    }
+
+    /// Everything that has happened, in an order in which a request to stop explains an exit that follows it.
+    fn look(&mut self, signals: &SignalFd) -> Result<(), SuperviseError> {
+        while let Some(signal) = signals.read_signal().map_err(SuperviseError::Signals)? {
+            if i32::try_from(signal.ssi_signo) != Ok(Signal::SIGCHLD as i32) {
+                info!(event = "supervisor.stop_asked", signal = signal.ssi_signo);
+                self.notifier.stopping();
+                self.tell(Event::StopAsked);
+            }
+        }
+        let Some(child) = self.child.as_mut() else {
+            return Ok(());
+        };
+        let exit = child.try_exit().map_err(SuperviseError::Wait)?;
+        for message in child.beats().drain() {
+            self.tell(match message {
+                Message::Parts(names) => Event::Parts(names),
+                Message::Moved(parts) => Event::Moved(parts),
+                Message::Serves => Event::Serves,
+            });
+        }
+        if let Some(cause) = exit {
+            self.tell(Event::Exited(cause));
+            self.child = None;
+            return Ok(());
+        }
+        self.weigh();
+        Ok(())
+    }
+
+    fn weigh(&mut self) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.weighed_at) < WEIGH_EVERY {
+            return;
+        }
+        self.weighed_at = now;
+        let rss_mib = self.child.as_ref().and_then(Child::rss_mib);
+        if let Some(rss_mib) = rss_mib.filter(|mib| ByteSize::mib(*mib) > self.options.max_rss) {
+            self.tell(Event::Grown { rss_mib });
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        if matches!(event, Event::Exited(_) | Event::SpawnFailed(_)) {
+            self.policy.set_trial((self.options.in_trial)());
+        }
+        match self.policy.on(event, self.clock.monotonic()) {
+            Ok(actions) => actions.into_iter().for_each(|action| self.act(action)),
+            Err(error) => warn!(event = "supervisor.event_unexpected", %error),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let now = self.clock.monotonic();
+        match action {
+            Action::Spawn => self.spawn(now),
+            Action::Terminate => self.signal(Signal::SIGTERM),
+            Action::Kill => self.signal(Signal::SIGKILL),
+            Action::Ready => {
+                let started_ms = self.child.as_ref().map(|child| child.ran(now).as_millis());
+                info!(event = "supervisor.server_serves", started_ms);
+                self.notifier.ready();
+            }
+            Action::FeedWatchdog => self.notifier.feed(now),
+            Action::Record(kind, cause) => self.record(kind, cause, now),
+            Action::SayLoop { failures } => {
+                error!(
+                    event = "supervisor.crash_loop",
+                    failures, "the server keeps failing; restarts are slowed"
+                );
+            }
+            Action::ForgiveReboots => {
+                if let Err(error) = self.reasons.forgive_reboots() {
+                    warn!(event = "supervisor.record_failed", %error);
+                }
+            }
+            Action::Reboot => {
+                error!(
+                    event = "supervisor.reboot_asked",
+                    failures = self.policy.failures(now)
+                );
+                self.notifier.status("rebooting: the server keeps failing");
+                self.ending = Some(Ending::RebootAsked);
+            }
+            Action::Finish => self.ending = Some(Ending::Stopped),
+        }
+    }
+
+    fn spawn(&mut self, now: Duration) {
+        match Child::spawn(&self.options.program, &self.sockets, now) {
+            Ok(child) => {
+                info!(event = "supervisor.server_started", pid = child.pid());
+                self.weighed_at = now;
+                self.child = Some(child);
+            }
+            Err(error) => {
+                self.child = None;
+                self.tell(Event::SpawnFailed(error.to_string()));
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            info!(
+                event = "supervisor.server_signalled",
+                pid = child.pid(),
+                signal = signal.as_str()
+            );
+            child.signal(signal);
+        }
+    }
+
+    fn record(&mut self, kind: Kind, cause: Cause, now: Duration) {
+        let ran_s = self
+            .child
+            .as_ref()
+            .map_or(0, |child| child.ran(now).as_secs());
+        let failures = self.policy.failures(now);
+        warn!(event = "supervisor.server_ended", %cause, ran_s, failures, next = ?kind);
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let reason = Reason {
+            at: self.clock.wall().to_string(),
+            boot_id: boot_id.trim().to_owned(),
+            kind,
+            cause,
+            ran_s,
+            failures,
+        };
+        if let Err(error) = self.reasons.record(reason) {
+            error!(event = "supervisor.record_failed", %error);
+        }
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let now = self.clock.monotonic();
+        let doing = match self.policy.state() {
+            State::Waiting { until } => {
+                format!("next start in {} s", until.saturating_sub(now).as_secs())
+            }
+            State::Starting { .. } => "starting".to_owned(),
+            State::Serving { .. } => "serving".to_owned(),
+            State::Ending { .. } => "ending".to_owned(),
+            State::Down => "down".to_owned(),
+        };
+        let failures = self.policy.failures(now);
+        match self.reasons.list().last() {
+            Some(last) if failures > 0 => {
+                let verdict = if self.policy.is_looping(now) {
+                    "CRASH LOOP, "
+                } else {
+                    ""
+                };
+                format!(
+                    "{doing}; {verdict}{failures} restarts lately, last: {}",
+                    last.cause
+                )
+            }
+            _ => doing,
+        }
+    }
+
+    fn wait(&self, signals: &SignalFd) -> Result<(), SuperviseError> {
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(
+            self.child
+                .iter()
+                .map(|child| PollFd::new(child.beats().socket().as_fd(), PollFlags::POLLIN)),
+        );
+        match poll(&mut fds, PollTimeout::from(TICK_MS)) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(SuperviseError::Wait(error.into())),
+        }
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP ask for the end; SIGCHLD only wakes the loop.
+fn take_signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
