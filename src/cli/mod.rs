@@ -1,6 +1,7 @@
 //! The subcommands of `comptoir`: the edge where errors are printed, once, with their causes.
 
 mod setup;
+mod supervise;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     /// Bring the shop's settings in.
     #[command(subcommand)]
     Setup(setup::Setup),
+    /// Keep the server alive: run `comptoir serve`, watch that it works, start it again when it does not.
+    Supervise,
     /// Print the version.
     Version,
 }
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Setup(setup) => setup.run(&arguments.files),
+        Command::Supervise => supervise::run(&arguments.files),
         Command::Version => {
             println!("comptoir {VERSION}");
             Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 
 mod import;
 mod layer;
+mod ports;
 mod problem;
 mod reader;
 mod sections;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use import::{ImportSiteError, Imported, import_site};
+pub use ports::LanPort;
 pub use problem::{CheckConfigError, Origin, Problem};
 pub use sections::{
     DevicesConfig, DiscoveryConfig, LanConfig, LanLimits, LogFormat, SiteConfig, StoreConfig,

@@ -22,6 +22,8 @@ use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{info, warn};
 
+use crate::config::{DiscoveryConfig, LanConfig, LanPort};
+
 /// Connections the kernel keeps per port while no server accepts; more are delayed by the client's own retries,
 /// not refused. The kernel's `somaxconn` (4096) is the upper bound.
 const BACKLOG: i32 = 1024;
@@ -34,7 +36,7 @@ const HEARTBEAT: &str = "heartbeat";
 
 /// Stream or datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+enum Transport {
     /// A listener.
     Tcp,
     /// A datagram socket that may broadcast.
@@ -43,14 +45,17 @@ pub enum Transport {
 
 /// A socket that the configuration asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+struct Wanted {
     /// The port's name in the contract.
-    pub name: &'static str,
+    name: &'static str,
     /// Where it is bound.
-    pub addr: SocketAddr,
+    addr: SocketAddr,
     /// How it speaks.
-    pub transport: Transport,
+    transport: Transport,
 }
+
+/// Name of the discovery socket; the listeners carry [`LanPort::name`].
+const DISCOVERY: &str = "discovery";
 
 /// Every socket of the LAN side, non-blocking.
 #[derive(Debug, Default)]
@@ -94,14 +99,14 @@ struct Passed {
 }
 
 impl LanSockets {
-    /// Takes what was passed to this process and opens the rest of `wanted`.
+    /// Takes what was passed to this process and opens the rest of what the settings switch on.
     ///
     /// Reads and clears the environment: call it once, before the process has threads.
     ///
     /// # Errors
     /// When a passed socket is unusable or a wanted one cannot be opened.
-    pub fn claim_all(wanted: &[Wanted]) -> Result<Self, ClaimError> {
-        Self::complete(Passed::from_env()?, wanted)
+    pub fn claim(lan: &LanConfig, discovery: &DiscoveryConfig) -> Result<Self, ClaimError> {
+        Self::complete(Passed::from_env()?, &wanted(lan, discovery))
     }
 
     fn complete(passed: Passed, wanted: &[Wanted]) -> Result<Self, ClaimError> {
@@ -150,17 +155,17 @@ impl LanSockets {
     }
 
     /// Takes the listeners of one port out; empty when the port is switched off.
-    pub fn take_tcp(&mut self, name: &str) -> Vec<TcpListener> {
-        let wanted = |(have, _): &mut (&str, TcpListener)| *have == name;
+    pub fn take_tcp(&mut self, port: LanPort) -> Vec<TcpListener> {
+        let wanted = |(have, _): &mut (&str, TcpListener)| *have == port.name();
         self.tcp
             .extract_if(.., wanted)
             .map(|(_, listener)| listener)
             .collect()
     }
 
-    /// Takes one datagram socket out.
-    pub fn take_udp(&mut self, name: &str) -> Option<UdpSocket> {
-        let place = self.udp.iter().position(|(have, _)| *have == name)?;
+    /// Takes the discovery socket out; `None` when discovery is switched off.
+    pub fn take_discovery(&mut self) -> Option<UdpSocket> {
+        let place = self.udp.iter().position(|(have, _)| *have == DISCOVERY)?;
         Some(self.udp.swap_remove(place).1)
     }
 
@@ -244,6 +249,23 @@ impl Passed {
     }
 }
 
+fn wanted(lan: &LanConfig, discovery: &DiscoveryConfig) -> Vec<Wanted> {
+    let listener = |port: LanPort| Wanted {
+        name: port.name(),
+        addr: lan.addr(port),
+        transport: Transport::Tcp,
+    };
+    let mut wanted: Vec<_> = lan.ports_on().map(listener).collect();
+    if discovery.enabled {
+        wanted.push(Wanted {
+            name: DISCOVERY,
+            addr: discovery.addr(lan),
+            transport: Transport::Udp,
+        });
+    }
+    wanted
+}
+
 /// Which wanted socket a passed one is: by name first, else by port.
 fn place(
     name: &str,
@@ -321,9 +343,9 @@ mod tests {
         let mut sockets = LanSockets::complete(passed, &wanted).unwrap();
         let names: Vec<_> = sockets.tcp().map(|(name, _)| name).collect();
         assert_eq!(names, ["front", "orders", "media"]);
-        assert_eq!(port(&sockets.take_tcp("front")[0]), front_port);
-        assert!(sockets.take_tcp("front").is_empty());
-        assert!(sockets.take_udp("discovery").is_some());
+        assert_eq!(port(&sockets.take_tcp(LanPort::Front)[0]), front_port);
+        assert!(sockets.take_tcp(LanPort::Front).is_empty());
+        assert!(sockets.take_discovery().is_some());
         // What nobody wanted is closed: its port can be bound again.
         TcpListener::bind(("127.0.0.1", stranger_port)).unwrap();
     }

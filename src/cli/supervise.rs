@@ -1,0 +1,46 @@
+//! `comptoir supervise`: keeping the server alive.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::Files;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::supervisor::child::Program;
+use crate::supervisor::policy::Limits;
+use crate::supervisor::sockets::LanSockets;
+use crate::supervisor::supervise::{Ending, Options, REBOOT_EXIT_CODE, supervise};
+use crate::telemetry::start_logs;
+
+pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&files.image_file, &files.site_file)?;
+    start_logs(&config.telemetry);
+    let sockets = LanSockets::claim(&config.lan, &config.discovery)?;
+    let path = std::env::current_exe().context("cannot find this program's own file")?;
+    let args = vec![
+        "serve".into(),
+        "--image-file".into(),
+        files.image_file.clone().into(),
+        "--site-file".into(),
+        files.site_file.clone().into(),
+    ];
+    let options = Options {
+        program: Program { path, args },
+        data_dir: config.store.data_dir.clone(),
+        limits: Limits {
+            hang_after: config.supervisor.hang,
+            stop_grace: config.supervisor.stop_grace,
+            ..Limits::default()
+        },
+        max_rss: config.supervisor.max_rss,
+        reboot_allowed: config.supervisor.reboot_on_crash_loop,
+        in_trial: Box::new(|| false),
+    };
+    Ok(
+        match supervise(options, sockets, &SystemClock::default())? {
+            Ending::Stopped => ExitCode::SUCCESS,
+            Ending::RebootAsked => ExitCode::from(REBOOT_EXIT_CODE),
+        },
+    )
+}
