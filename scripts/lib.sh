@@ -58,7 +58,7 @@ packages_of() {
     image)
         printf '%s\n' mmdebstrap arch-test squashfs-tools cryptsetup-bin u-boot-qemu \
             u-boot-tools device-tree-compiler libubootenv-tool mtools dosfstools gdisk \
-            e2fsprogs kmod cpio zstd xz-utils openssl rauc qemu-user-static systemd uuid-runtime
+            e2fsprogs kmod cpio genimage zstd xz-utils openssl rauc qemu-user-static systemd uuid-runtime
         ;;
     qemu) printf '%s\n' qemu-system-arm qemu-utils iproute2 mtools dosfstools ;;
     peers) printf '%s\n' squid dnsmasq-base iproute2 curl ;;
