@@ -1,0 +1,115 @@
+//! `GET /v1/sites/{site}/feed`: changes after a cursor, held while there are none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use tokio::time::Instant;
+
+use super::{bad_request, cursor};
+use crate::percent::Query;
+use crate::platform::{Platform, now_ms, rfc3339};
+use crate::serve::reply::{Reply, problem, text_of};
+use crate::store::StoreError;
+use crate::store::feed::{self, Change, Position};
+
+const DEFAULT_LIMIT: u64 = 500;
+const MAX_LIMIT: u64 = 5000;
+const MAX_WAIT_S: u64 = 60;
+
+pub async fn answer(
+    request: &Request<Incoming>,
+    platform: &Arc<Platform>,
+) -> Result<Reply, StoreError> {
+    let query = Query::parse(request.uri().query());
+    let Some(cursor) = query.value("cursor").map(str::to_owned) else {
+        return Ok(bad_request("cursor is missing: take a snapshot first"));
+    };
+    let (limit, wait_s) = match (
+        query.number("limit", DEFAULT_LIMIT, 1..=MAX_LIMIT),
+        query.number("wait_s", 0, 0..=MAX_WAIT_S),
+    ) {
+        (Ok(limit), Ok(wait_s)) => (limit, wait_s),
+        (Err(detail), _) | (_, Err(detail)) => return Ok(bad_request(&detail)),
+    };
+    let limit = usize::try_from(limit).expect("the range fits");
+    let deadline = Instant::now() + Duration::from_secs(wait_s);
+    let mut changed = platform.documents_changed.subscribe();
+    let mut stopped = platform.stopped();
+    loop {
+        changed.mark_unchanged();
+        let cursor = cursor.clone();
+        let page = platform
+            .store
+            .call(move |connection| read_page(connection, &cursor, limit))
+            .await?;
+        let Some(page) = page else {
+            let detail = "the cursor is unknown or older than the horizon: take a new snapshot";
+            return Ok(problem(StatusCode::GONE, "refetch", detail));
+        };
+        if !page.changes.is_empty() || Instant::now() >= deadline {
+            return Ok(text_of(StatusCode::OK, "application/json", page.to_json()));
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                return Ok(problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the platform is stopping"));
+            }
+        }
+    }
+}
+
+struct Page {
+    position: Position,
+    after: i64,
+    changes: Vec<Change>,
+}
+
+/// `None`: the cursor is void.
+fn read_page(
+    connection: &mut rusqlite::Connection,
+    cursor: &str,
+    limit: usize,
+) -> Result<Option<Page>, StoreError> {
+    let position = feed::position(connection)?;
+    let Some(after) = cursor::decode(cursor, &position) else {
+        return Ok(None);
+    };
+    let changes = feed::page_after(connection, after, limit)?;
+    Ok(Some(Page {
+        position,
+        after,
+        changes,
+    }))
+}
+
+impl Page {
+    /// Written by hand so that each document's text goes out byte for byte as it came in.
+    fn to_json(&self) -> String {
+        let mut out = String::from("{\"items\":[");
+        for (at, change) in self.changes.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            out += &item(change);
+        }
+        let next = self.changes.last().map_or(self.after, |change| change.seq);
+        let horizon = rfc3339(self.position.horizon_ms.unwrap_or_else(now_ms));
+        out += &format!(
+            "],\"next\":\"{}\",\"caught_up\":{},\"horizon\":\"{horizon}\"}}",
+            cursor::encode(&self.position, next),
+            next >= self.position.last_seq,
+        );
+        out
+    }
+}
+
+fn item(change: &Change) -> String {
+    let head = super::snapshot::head(&change.collection, &change.id, change.version);
+    match &change.data {
+        Some(data) => format!("{head},\"deleted\":false,\"data\":{data}}}"),
+        None => format!("{head},\"deleted\":true}}"),
+    }
+}

@@ -1,0 +1,95 @@
+//! The platform's API, as `openapi.yaml` beside this crate says.
+
+mod cursor;
+mod events;
+mod feed;
+mod snapshot;
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
+
+use crate::percent;
+use crate::platform::Platform;
+use crate::serve::reply::{self, Reply, problem};
+use crate::store::StoreError;
+
+/// Answers one request to the API.
+pub async fn answer(request: Request<Incoming>, platform: &Arc<Platform>) -> Reply {
+    if !authorized(&request, &platform.credentials.token) {
+        return unauthorized();
+    }
+    let segments = percent::segments(request.uri().path());
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let ["v1", "sites", site, resource] = segments[..] else {
+        return problem(StatusCode::NOT_FOUND, "not-found", "no such resource");
+    };
+    if site != platform.credentials.site {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "the token is not of this site",
+        );
+    }
+    let answer = match (resource, request.method()) {
+        ("snapshot", &Method::GET) => snapshot::answer(&request, platform).await,
+        ("feed", &Method::GET) => feed::answer(&request, platform).await,
+        ("events", &Method::POST) => events::answer(request, platform).await,
+        ("snapshot" | "feed", _) => Ok(method_not_allowed("GET")),
+        ("events", _) => Ok(method_not_allowed("POST")),
+        _ => Ok(problem(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "no such resource",
+        )),
+    };
+    answer.unwrap_or_else(|error| store_failed(&error))
+}
+
+/// The answer when the emulator's own store fails.
+pub fn store_failed(error: &StoreError) -> Reply {
+    tracing::error!(event = "store.call_failed", %error);
+    problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the platform's store failed",
+    )
+}
+
+fn authorized(request: &Request<Incoming>, token: &str) -> bool {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let (scheme, credential) = given
+        .and_then(|value| value.split_once(' '))
+        .unwrap_or_default();
+    scheme.eq_ignore_ascii_case("bearer") && credential.trim() == token
+}
+
+fn unauthorized() -> Reply {
+    let mut refusal = problem(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "no valid site token was given",
+    );
+    reply::set(&mut refusal, WWW_AUTHENTICATE, "Bearer");
+    refusal
+}
+
+fn method_not_allowed(allowed: &str) -> Reply {
+    let detail = format!("only {allowed} is possible here");
+    let mut refusal = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        &detail,
+    );
+    reply::set(&mut refusal, ALLOW, allowed);
+    refusal
+}
+
+fn bad_request(detail: &str) -> Reply {
+    problem(StatusCode::BAD_REQUEST, "bad-request", detail)
+}

@@ -1,0 +1,122 @@
+//! The control API: plain HTTP and JSON, for tests and scripts, never for a box. README.md lists every call.
+//! It stays open while the platform is "offline".
+
+mod documents;
+mod events;
+mod faults;
+mod state;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::percent::{self, Query};
+use crate::platform::Platform;
+use crate::serve::body;
+use crate::serve::reply::{Reply, problem};
+use crate::store::StoreError;
+
+/// Largest body of a control call.
+const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
+
+/// Answers one control call.
+pub async fn answer(request: Request<Incoming>, platform: Arc<Platform>) -> Reply {
+    let (head, body) = request.into_parts();
+    let segments = percent::segments(head.uri.path());
+    let Some(body) = body::read(body, MAX_BODY_BYTES).await else {
+        return problem(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "a control call has at most 256 MiB",
+        );
+    };
+    let call = Call {
+        method: head.method,
+        path: segments.iter().skip(1).map(String::as_str).collect(),
+        query: Query::parse(head.uri.query()),
+        headers: head.headers,
+        body,
+    };
+    let known = segments.first().is_some_and(|first| first == "control");
+    let outcome = if known {
+        route(&call, &platform).await
+    } else {
+        Err(CallError::NoSuchCall)
+    };
+    outcome.unwrap_or_else(|error| error.reply())
+}
+
+/// One control call, its body read.
+struct Call<'a> {
+    method: Method,
+    /// Segments after `/control`.
+    path: Vec<&'a str>,
+    query: Query,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call<'_> {
+    fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+        serde_json::from_slice(&self.body).map_err(|error| CallError::Bad(error.to_string()))
+    }
+
+    fn number(&self, name: &str, default: u64, max: u64) -> Result<u64, CallError> {
+        self.query
+            .number(name, default, 0..=max)
+            .map_err(CallError::Bad)
+    }
+}
+
+/// Why a control call failed.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("no such control call")]
+    NoSuchCall,
+    #[error("{0}")]
+    Bad(String),
+    #[error("{0} does not exist")]
+    Absent(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CallError {
+    fn reply(&self) -> Reply {
+        let (status, kind) = match self {
+            Self::NoSuchCall => (StatusCode::NOT_FOUND, "no-such-call"),
+            Self::Bad(_) => (StatusCode::BAD_REQUEST, "bad-request"),
+            Self::Absent(_) => (StatusCode::NOT_FOUND, "not-found"),
+            Self::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        problem(status, kind, &self.to_string())
+    }
+}
+
+async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallError> {
+    match (call.method.as_str(), call.path.as_slice()) {
+        ("GET", ["ready"]) => Ok(state::ready(platform)),
+        ("GET", ["state"]) => state::summary(platform).await,
+        ("GET", ["requests"]) => Ok(state::requests(platform)),
+        ("PUT", ["feed"]) => state::keep_changes(call, platform).await,
+        ("POST", ["feed", "forget"]) => state::forget_changes(platform).await,
+        ("GET", ["events"]) => events::list(call, platform).await,
+        ("GET", ["faults"]) => Ok(faults::list(platform)),
+        ("POST", ["faults"]) => faults::arm(call, platform),
+        ("DELETE", ["faults"]) => Ok(faults::clear(platform)),
+        ("PUT", ["offline"]) => faults::set_offline(call, platform).await,
+        ("POST", ["documents", collection]) => documents::load(call, platform, collection).await,
+        ("GET", ["documents", collection, id]) => documents::read(platform, collection, id).await,
+        ("PUT", ["documents", collection, id]) => {
+            documents::put(call, platform, collection, id).await
+        }
+        ("DELETE", ["documents", collection, id]) => {
+            documents::delete(platform, collection, id).await
+        }
+        _ => Err(CallError::NoSuchCall),
+    }
+}

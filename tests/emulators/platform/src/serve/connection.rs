@@ -1,0 +1,220 @@
+//! One connection: handshake, faults, requests.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::fault::Kind;
+use super::reply::{self, Reply};
+use super::{Flow, Flows, body};
+use crate::platform::{Platform, RequestRecord};
+use crate::{api, blob, bus, control};
+
+/// A client must finish its handshake within this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A client must send a request's head within this, also on an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// A stalled answer holds the connection this long at most.
+const STALL: Duration = Duration::from_secs(600);
+
+/// What a TLS connection needs to know of its door.
+pub struct Secured {
+    /// How the flow is told.
+    pub flows: Flows,
+    /// Certificate and protocol versions.
+    pub tls: Arc<ServerConfig>,
+}
+
+/// Serves one TLS connection to its end.
+pub async fn serve_secured(stream: TcpStream, door: Secured, platform: Arc<Platform>) {
+    let Ok((stream, resetter)) = Resetter::split(stream) else {
+        return;
+    };
+    if let Flows::One(flow) = door.flows
+        && platform.faults.hit_connection(flow)
+    {
+        return resetter.arm();
+    }
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let flow = door.flows.of_host(start.client_hello().server_name());
+        if matches!(door.flows, Flows::ByHost(_))
+            && flow.is_some_and(|flow| platform.faults.hit_connection(flow))
+        {
+            resetter.arm();
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        start.into_stream(Arc::clone(&door.tls)).await
+    };
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(event = "serve.handshake_failed", %error),
+        Err(_) => return tracing::debug!(event = "serve.handshake_timed_out"),
+    };
+    let reset = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request| {
+        let (platform, reset, flows) = (
+            Arc::clone(&platform),
+            Arc::clone(&reset),
+            door.flows.clone(),
+        );
+        async move {
+            let answer = answer(request, &flows, platform).await;
+            reset.store(answer.is_err(), Ordering::Relaxed);
+            answer
+        }
+    });
+    let mut connection =
+        std::pin::pin!(http_settings().serve_connection(TokioIo::new(stream), service));
+    let mut offline = platform.offline();
+    let mut stopped = platform.stopped();
+    tokio::select! {
+        ended = connection.as_mut() => if let Err(error) = ended {
+            tracing::debug!(event = "serve.connection_failed", %error);
+        },
+        _ = offline.wait_for(|offline| *offline) => reset.store(true, Ordering::Relaxed),
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    if reset.load(Ordering::Relaxed) {
+        resetter.arm();
+    }
+}
+
+/// Serves one plain connection of the control API.
+pub async fn serve_control(stream: TcpStream, platform: Arc<Platform>) {
+    let service = service_fn(|request| {
+        let platform = Arc::clone(&platform);
+        async move { Ok::<_, Infallible>(control::answer(request, platform).await) }
+    });
+    let mut stopped = platform.stopped();
+    tokio::select! {
+        ended = http_settings().serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
+            tracing::debug!(event = "control.connection_failed", %error);
+        },
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+fn http_settings() -> http1::Builder {
+    let mut settings = http1::Builder::new();
+    // Without a timer hyper's header timeout does nothing.
+    settings
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .half_close(false);
+    settings
+}
+
+/// Answers a request, or fails: then the connection is to be reset.
+async fn answer(
+    request: Request<Incoming>,
+    flows: &Flows,
+    platform: Arc<Platform>,
+) -> Result<Reply, io::Error> {
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .map(str::to_owned);
+    let host = host.or_else(|| request.uri().authority().map(ToString::to_string));
+    let Some(flow) = flows.of_host(host.as_deref()) else {
+        let detail = "no flow of the platform has this host name";
+        return Ok(reply::problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "misdirected",
+            detail,
+        ));
+    };
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    let fault = platform.faults.hit_request(flow, &method, &path);
+    let record = |status| {
+        let fault = fault.map(|kind| kind.to_string());
+        platform.requests.record(RequestRecord {
+            flow,
+            method,
+            path,
+            status,
+            fault,
+        });
+    };
+    if fault == Some(Kind::Stall) {
+        record(0);
+        tokio::time::sleep(STALL).await;
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let result = match fault {
+        Some(Kind::Refuse) => Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Kind::Status(code)) => Ok(refusal(flow, code)),
+        Some(Kind::TruncateAfterBytes(bytes)) => {
+            let answer = dispatch(flow, request, host, &platform).await;
+            Ok(answer.map(|inner| body::truncated(inner, bytes)))
+        }
+        Some(Kind::Slow(rate)) => Ok(dispatch(flow, request, host, &platform)
+            .await
+            .map(|inner| body::slowed(inner, rate))),
+        Some(Kind::LoseAnswer) => {
+            let _ = dispatch(flow, request, host, &platform).await;
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        Some(Kind::Stall) | None => Ok(dispatch(flow, request, host, &platform).await),
+    };
+    record(result.as_ref().map_or(0, |answer| answer.status().as_u16()));
+    result
+}
+
+async fn dispatch(
+    flow: Flow,
+    request: Request<Incoming>,
+    host: Option<String>,
+    platform: &Arc<Platform>,
+) -> Reply {
+    match flow {
+        Flow::Api => api::answer(request, platform).await,
+        Flow::Bus => bus::answer(request, host.as_deref().unwrap_or_default(), platform).await,
+        Flow::Blob => blob::answer(request, platform).await,
+    }
+}
+
+/// The answer of a `status` fault, in the manner of the flow.
+fn refusal(flow: Flow, code: u16) -> Reply {
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    match flow {
+        Flow::Api => reply::problem(status, "fault", "armed through the control API"),
+        Flow::Bus => bus::reply::error(status, "armed through the control API"),
+        Flow::Blob => blob::reply::error(status, "ServerBusy", "armed through the control API"),
+    }
+}
+
+/// A second handle on a connection's socket, to make its close a reset.
+struct Resetter(std::net::TcpStream);
+
+impl Resetter {
+    fn split(stream: TcpStream) -> io::Result<(TcpStream, Self)> {
+        let stream = stream.into_std()?;
+        stream.set_nodelay(true)?;
+        let second = stream.try_clone()?;
+        Ok((TcpStream::from_std(stream)?, Self(second)))
+    }
+
+    /// From now on closing the socket sends RST and forgets what was not sent.
+    fn arm(&self) {
+        // It fails only on a socket that is gone already.
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+}
