@@ -24,8 +24,8 @@ pub struct Args {
     /// Host name or address of the box; its care port is --care-port.
     #[arg(long, value_name = "HOST")]
     pub r#box: Option<String>,
-    /// The box's care URL, such as http://192.168.1.2:8004, in place of --box.
-    #[arg(long, value_name = "URL", conflicts_with = "box")]
+    /// The box's care URL, such as http://192.168.1.2:8004; goes before --box.
+    #[arg(long, value_name = "URL")]
     pub care_url: Option<String>,
     /// The box's port for pairing and heartbeats.
     #[arg(long, default_value_t = 8004)]

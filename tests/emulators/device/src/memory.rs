@@ -17,8 +17,8 @@ const FILE: &str = "commands.jsonl";
 /// How many commands are remembered; the oldest finished one is forgotten first.
 pub const REMEMBERED: usize = 1024;
 
-/// After so many lines the file is rewritten.
-const LINES_LIMIT: usize = 4 * REMEMBERED;
+/// After so many lines for each command remembered the file is rewritten.
+const LINES_PER_COMMAND: usize = 4;
 
 /// A command's place in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,7 @@ enum Line {
 pub struct Memory {
     path: PathBuf,
     file: File,
+    remembered: usize,
     lines: usize,
     lost: bool,
     last_seq: u64,
@@ -68,6 +69,10 @@ pub struct Memory {
 impl Memory {
     /// Opens the memory in `state`. A memory that is not there, though the device is paired (`paired_before`), was lost.
     pub fn open(state: &Path, paired_before: bool) -> anyhow::Result<Self> {
+        Self::open_bounded(state, paired_before, REMEMBERED)
+    }
+
+    fn open_bounded(state: &Path, paired_before: bool, remembered: usize) -> anyhow::Result<Self> {
         let path = state.join(FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
@@ -80,6 +85,7 @@ impl Memory {
         let mut memory = Self {
             file: OpenOptions::new().create(true).append(true).open(&path)?,
             path,
+            remembered,
             lines: 0,
             lost,
             last_seq: 0,
@@ -166,7 +172,7 @@ impl Memory {
         self.file.sync_data()?;
         self.lines += 1;
         self.apply(line);
-        if self.lines > LINES_LIMIT {
+        if self.lines > LINES_PER_COMMAND * self.remembered {
             self.rewrite()?;
         }
         Ok(())
@@ -198,7 +204,7 @@ impl Memory {
         if self.states.insert(id, (seq, state)).is_none() {
             self.order.push_back(id);
         }
-        while self.order.len() > REMEMBERED {
+        while self.order.len() > self.remembered {
             let finished = self
                 .order
                 .iter()
@@ -295,20 +301,25 @@ mod tests {
     }
 
     #[test]
-    fn the_last_1024_are_remembered_and_a_lost_memory_knows_that_it_was() {
+    fn only_the_last_are_remembered_and_a_lost_memory_knows_that_it_was() {
         let dir = scratch("bound");
-        let mut memory = Memory::open(&dir, false).unwrap();
-        for n in 1..=1100 {
+        let mut memory = Memory::open_bounded(&dir, false, 8).unwrap();
+        for n in 1..=40 {
             memory.accept(&command(n)).unwrap();
             memory.finish(command(n).id, n, Outcome::Ok, "").unwrap();
         }
-        assert_eq!(memory.len(), REMEMBERED);
-        assert!(memory.state(&command(76).id).is_none());
-        assert!(memory.state(&command(77).id).is_some());
+        assert_eq!(memory.len(), 8);
+        assert!(memory.state(&command(32).id).is_none());
+        assert!(memory.state(&command(33).id).is_some());
+        let text = fs::read_to_string(dir.join(FILE)).unwrap();
+        assert!(text.lines().count() <= 8 * LINES_PER_COMMAND + 1);
         drop(memory);
         fs::remove_file(dir.join(FILE)).unwrap();
         assert!(Memory::open(&dir, true).unwrap().was_lost());
-        assert!(Memory::open(&dir, true).unwrap().was_lost());
+        assert!(
+            Memory::open(&dir, true).unwrap().was_lost(),
+            "known for good"
+        );
         fs::remove_dir_all(&dir).unwrap();
     }
 }
