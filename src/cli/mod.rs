@@ -2,6 +2,7 @@
 
 mod setup;
 mod supervise;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ enum Command {
     Setup(setup::Setup),
     /// Keep the server alive: run `comptoir serve`, watch that it works, start it again when it does not.
     Supervise,
+    /// New versions of the box.
+    #[command(subcommand)]
+    Update(update::Update),
     /// Print the version.
     Version,
 }
@@ -53,6 +57,7 @@ pub fn run() -> ExitCode {
     let result = match arguments.command {
         Command::Setup(setup) => setup.run(&arguments.files),
         Command::Supervise => supervise::run(&arguments.files),
+        Command::Update(update) => update.run(&arguments.files),
         Command::Version => {
             println!("comptoir {VERSION}");
             Ok(ExitCode::SUCCESS)

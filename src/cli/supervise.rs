@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::Files;
+use super::{Files, update};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::supervisor::child::Program;
@@ -12,10 +12,14 @@ use crate::supervisor::policy::Limits;
 use crate::supervisor::sockets::LanSockets;
 use crate::supervisor::supervise::{Ending, Options, REBOOT_EXIT_CODE, supervise};
 use crate::telemetry::start_logs;
+use crate::update::boot::BootFacts;
+use crate::update::history::History;
 
 pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
     let config = Config::load(&files.image_file, &files.site_file)?;
     start_logs(&config.telemetry);
+    let facts = BootFacts::of_this_boot();
+    update::record_boot(&config, &facts);
     let sockets = LanSockets::claim(&config.lan, &config.discovery)?;
     let path = std::env::current_exe().context("cannot find this program's own file")?;
     let args = vec![
@@ -25,6 +29,7 @@ pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
         "--site-file".into(),
         files.site_file.clone().into(),
     ];
+    let data_dir = config.store.data_dir.clone();
     let options = Options {
         program: Program { path, args },
         data_dir: config.store.data_dir.clone(),
@@ -35,7 +40,7 @@ pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
         },
         max_rss: config.supervisor.max_rss,
         reboot_allowed: config.supervisor.reboot_on_crash_loop,
-        in_trial: Box::new(|| false),
+        in_trial: Box::new(move || History::load(&data_dir).in_trial(&facts)),
     };
     Ok(
         match supervise(options, sockets, &SystemClock::default())? {
