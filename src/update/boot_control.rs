@@ -243,24 +243,20 @@ fn read_lines(
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
     /// A RAUC that is a script.
     fn rauc(script: &str) -> (tempfile::TempDir, Rauc) {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("rauc");
-        fs::write(
-            &program,
-            format!("#!/bin/sh\n[ \"$1\" != probe ] || exit 0\n{script}\n"),
-        )
-        .unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        // Another test's fork may hold the file open for writing for a moment.
-        while Command::new(&program).arg("probe").output().is_err() {
-            std::thread::yield_now();
-        }
+        let (text, program) = (dir.path().join("text"), dir.path().join("rauc"));
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Written by another process: a fork of another test must not hold the program open for writing.
+        let status = Command::new("install")
+            .args(["-m", "755"])
+            .args([&text, &program])
+            .status();
+        assert!(status.unwrap().success());
         (dir, Rauc { program })
     }
 
