@@ -1,1 +1,163 @@
-//! The store room.
+//! The store: truth at rest on the data partition.
+//!
+//! # Layout (below `store.data_dir`)
+//! ```text
+//! orders.db      orders, commands, inbox, outbox, idempotency keys     WAL, synchronous=FULL
+//! devices.db     paired devices, digests of their tokens               WAL, synchronous=FULL
+//! catalogue.db   documents, barcodes, cursor of the platform's feed    WAL, synchronous=NORMAL
+//! blobs/ab/abcd… media, named by their SHA-256; blobs/tmp/ while they come
+//! *.damaged      the last quarantined database of each name, for support
+//! ```
+//! Three databases, so that a bulk load never delays an order and a damaged catalogue is rebuilt without touching one.
+//!
+//! # Limits
+//! | what | bound | at the bound |
+//! |---|---|---|
+//! | writes waiting for a database | [`writer::QUEUE_BOUND`] | [`WriteError::Busy`] at once |
+//! | writes in one transaction | [`writer::BATCH_BOUND`] | the next transaction |
+//! | write-ahead log | [`db::WAL_BOUND_BYTES`] and one transaction | emptied, readers wait meanwhile |
+//! | outbox | [`orders::OUTBOX_BOUND`] | oldest events dropped and counted; orders, receipts never |
+//! | idempotency keys, message ids, closed orders | [`orders::KEPT_MS`] | forgotten |
+//! | deletions in the catalogue | [`catalogue::TOMBSTONES_KEPT_MS`], [`catalogue::TOMBSTONE_BOUND`] | forgotten; late readers refetch |
+//! | blobs | `store.blob_quota_mib` | refused |
+//! | free space | `store.orders_reserve_mib` | catalogue and blobs refused, orders go on |
+//! | events a subscriber may lie behind | [`EVENT_BOUND`] | it is told that it missed some |
+//!
+//! # Invariants
+//! - A write is answered with success only after its COMMIT returned; for orders and devices that is after the fsync.
+//! - An order is there with its command and its event, or not at all; a message id, an order id and an idempotency key
+//!   each have one effect, however often they come.
+//! - Documents and the cursor behind them are one transaction.
+//! - Numbers (`seq`) and outbox keys are never given twice within a database's life.
+//! - Whatever has a blob's name has its bytes.
+//!
+//! # Recovery
+//! A power cut costs nothing that was acknowledged: SQLite replays the log. A full disk refuses writes and heals when
+//! there is room. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
+//! catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row that can
+//! still be read.
+
+pub mod blobs;
+pub mod catalogue;
+pub mod db;
+pub mod devices;
+mod events;
+pub mod orders;
+mod readers;
+mod room;
+#[cfg(test)]
+mod testing;
+pub mod writer;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::StoreConfig;
+
+pub use blobs::{Blob, BlobWriter, Blobs, OpenBlobError, WriteBlobError};
+pub use catalogue::{
+    Applied, Catalogue, Change, Changes, ChangesPage, CollectionCount, DocumentChange, FeedCursor,
+    SnapshotEnd, SnapshotRun, Stored,
+};
+pub use db::OpenDatabaseError;
+pub use devices::{Device, Devices, NewDevice, Paired};
+pub use events::{Bell, EVENT_BOUND, StoreEvent, StoreEvents, Topic};
+pub use orders::{
+    Advanced, Command, CommandChanged, InboxMessage, Lane, LaneCounts, OrderDocument, OrderRules,
+    OrderShapeError, OrderState, OrderView, Orders, OutboxCounts, OutboxItem, Outcome,
+    ParkedMessage, Receipt, ReceiptTaken, Received, Source, Submission, Submitted,
+};
+pub use readers::ReadError;
+pub use room::{Room, RoomError};
+pub use writer::{Reply, WriteError};
+
+/// The open store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    /// Orders, commands, inbox, outbox.
+    pub orders: Orders,
+    /// Documents.
+    pub catalogue: Catalogue,
+    /// Paired devices.
+    pub devices: Devices,
+    /// Media.
+    pub blobs: Blobs,
+    /// What changed.
+    pub events: StoreEvents,
+    /// Free space.
+    pub room: Arc<Room>,
+}
+
+/// The store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// A database.
+    #[error("cannot open the store")]
+    Database(#[from] OpenDatabaseError),
+    /// The blobs.
+    #[error("cannot open the store's blobs")]
+    Blobs(#[from] blobs::OpenBlobError),
+    /// The folder itself.
+    #[error("cannot make the store's folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Opens the store below `config.data_dir`, making what is not there, with the default [`OrderRules`].
+    ///
+    /// # Errors
+    /// [`OpenStoreError`].
+    pub fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenStoreError> {
+        Self::open_with(config, OrderRules::default(), clock)
+    }
+
+    /// Opens the store with the house's rules for orders.
+    ///
+    /// # Errors
+    /// [`OpenStoreError`].
+    pub fn open_with(
+        config: &StoreConfig,
+        rules: OrderRules,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenStoreError> {
+        let dir = &config.data_dir;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| OpenStoreError::Folder {
+                path: dir.clone(),
+                source,
+            })?;
+        let events = StoreEvents::default();
+        let room = Arc::new(Room::new(dir.clone(), config.orders_reserve));
+        Ok(Self {
+            orders: Orders::open(
+                &dir.join("orders.db"),
+                rules,
+                Arc::clone(&clock),
+                events.clone(),
+            )?,
+            catalogue: Catalogue::open(
+                &dir.join("catalogue.db"),
+                config.catalogue_cache,
+                Arc::clone(&room),
+                Arc::clone(&clock),
+                events.clone(),
+            )?,
+            devices: Devices::open(&dir.join("devices.db"), clock, events.clone())?,
+            blobs: Blobs::start(dir.join("blobs"), config.blob_quota, Arc::clone(&room))?,
+            events,
+            room,
+        })
+    }
+}

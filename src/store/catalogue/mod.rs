@@ -1,0 +1,125 @@
+//! Documents as the platform publishes them, and the shop's own feed of their changes: `catalogue.db`.
+//!
+//! The truth is the platform's: this database may be lost and is then filled again, under a new generation, which
+//! tells readers of the local feed to start over. Its commits are therefore not fsynced one by one (`NORMAL`): a
+//! power cut may take the last of them, documents and cursor together, and the next pull brings them again.
+
+mod apply;
+mod feed;
+mod read;
+mod schema;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::db::{self, OpenDatabaseError, Plan};
+use super::events::StoreEvents;
+use super::readers::Readers;
+use super::room::Room;
+use super::writer::{Writer, WriterParts};
+use crate::clock::Clock;
+use crate::units::ByteSize;
+
+pub use apply::Applied;
+pub use feed::{Change, Changes, ChangesPage, FeedCursor, ParseCursorError};
+pub use read::{CollectionCount, Stored};
+pub use schema::{BARCODE_COLLECTION, MEDIA_COLLECTION, TOMBSTONE_BOUND, TOMBSTONES_KEPT_MS};
+pub use snapshot::{SnapshotEnd, SnapshotRun};
+
+/// Items one read gives at most, whatever was asked.
+pub const LIST_BOUND: usize = 1000;
+/// Bytes of documents after which a page ends early.
+pub const PAGE_BYTES_BOUND: usize = 4 << 20;
+
+/// A document as the platform sent it.
+#[derive(Debug, Clone)]
+pub struct DocumentChange {
+    /// Its collection.
+    pub collection: String,
+    /// Its id within the collection.
+    pub id: String,
+    /// Rises with every change of this document.
+    pub version: i64,
+    /// The document; `None` when it was deleted.
+    pub data: Option<Box<RawValue>>,
+}
+
+/// Handle on `catalogue.db`. Clones share it.
+#[derive(Clone)]
+pub struct Catalogue {
+    writer: Writer,
+    readers: Arc<Readers>,
+    room: Arc<Room>,
+    generation: Arc<str>,
+}
+
+pub(super) const fn plan(cache: ByteSize) -> Plan {
+    Plan {
+        name: "catalogue",
+        synchronous: "NORMAL",
+        migrations: schema::MIGRATIONS,
+        // Half for the writer, half for the readers.
+        cache_kib: cache.as_u64() / 2048,
+    }
+}
+
+impl Catalogue {
+    pub(super) fn open(
+        path: &Path,
+        cache: ByteSize,
+        room: Arc<Room>,
+        clock: Arc<dyn Clock>,
+        events: StoreEvents,
+    ) -> Result<Self, OpenDatabaseError> {
+        let plan = plan(cache);
+        let conn = db::open_writer(path, &plan)?;
+        let sqlite = |attempt| {
+            move |source| OpenDatabaseError::Sqlite {
+                attempt,
+                path: path.to_path_buf(),
+                source,
+            }
+        };
+        let generation: String = conn
+            .query_row(
+                "SELECT value FROM facts WHERE name = 'generation'",
+                [],
+                |row| row.get(0),
+            )
+            .map_err(sqlite("read the generation of"))?;
+        let readers =
+            Arc::new(Readers::open(path, plan.cache_kib).map_err(sqlite("open for reading"))?);
+        let wal_readers = Arc::clone(&readers);
+        let wal_of: PathBuf = path.to_path_buf();
+        let writer = Writer::start(WriterParts {
+            name: plan.name,
+            conn,
+            clock,
+            events,
+            housekeeping: Box::new(feed::keep_house),
+            after_commit: Box::new(move |conn| db::bound_wal(conn, &wal_of, &wal_readers)),
+        })
+        .map_err(|source| OpenDatabaseError::File {
+            attempt: "start the writer of",
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Self {
+            writer,
+            readers,
+            room,
+            generation: generation.into(),
+        })
+    }
+
+    /// Writes answered so far.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.writer.progress()
+    }
+}

@@ -1,0 +1,41 @@
+//! Tables of `catalogue.db`. Migrations are appended, never edited.
+
+/// Collection whose documents are found by barcode.
+pub const BARCODE_COLLECTION: &str = "products";
+/// Collection whose documents name media files.
+pub const MEDIA_COLLECTION: &str = "media";
+/// How long a deletion is remembered for readers of the feed that were away.
+pub const TOMBSTONES_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Deletions remembered at most; above it the oldest go first, and late readers refetch.
+pub const TOMBSTONE_BOUND: i64 = 200_000;
+
+// `seq` numbers changes for the local feed. `seen` holds the documents a running snapshot found unchanged; what it
+// wrote has a `seq` above its start, so together they are all it held.
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    INSERT INTO facts VALUES
+        ('generation', lower(hex(randomblob(6)))), ('seq', 0), ('run', 0),
+        ('horizon_seq', 0), ('horizon_ms', CAST(unixepoch('subsec') * 1000 AS INTEGER));
+
+    CREATE TABLE documents (
+        doc INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        changed_ms INTEGER NOT NULL,
+        body BLOB,
+        UNIQUE (collection, id)
+    );
+    CREATE UNIQUE INDEX documents_seq ON documents (seq);
+    CREATE INDEX tombstones ON documents (seq) WHERE body IS NULL;
+
+    CREATE TABLE barcodes (
+        code TEXT NOT NULL,
+        doc INTEGER NOT NULL,
+        PRIMARY KEY (code, doc)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE collections (name TEXT PRIMARY KEY, live INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE seen (doc INTEGER PRIMARY KEY);
+"];

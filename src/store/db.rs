@@ -1,0 +1,213 @@
+//! Opening a database: pragmas, migrations, and the bound on its write-ahead log.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::readers::Readers;
+
+/// Size of a database page, the write unit of most flash.
+pub const PAGE_BYTES: u64 = 4096;
+/// Pages in the write-ahead log after which a commit checkpoints (4 MiB).
+pub const WAL_CHECKPOINT_PAGES: u64 = 1000;
+/// A log above this size is emptied by force: readers are held for a moment.
+pub const WAL_BOUND_BYTES: u64 = 4 * WAL_CHECKPOINT_PAGES * PAGE_BYTES;
+/// How long a connection waits for another's lock. Ours never hold one that long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept per connection; more than any room of the store uses.
+const STATEMENT_CACHE: usize = 64;
+/// Free pages (4 MiB) below which giving space back is not worth the writes.
+const VACUUM_FROM_PAGES: i64 = 1024;
+/// Pages given back in one slice of housekeeping, and the statement that does it.
+const VACUUM_SLICE_PAGES: i64 = 256;
+const VACUUM_SLICE: &str = "PRAGMA incremental_vacuum(256)";
+
+/// How a database is laid out and how hard it is written.
+pub(super) struct Plan {
+    /// Room-internal name, also in thread names and logs.
+    pub(super) name: &'static str,
+    /// `FULL` or `NORMAL`.
+    pub(super) synchronous: &'static str,
+    /// Migration n leads from `user_version` n to n + 1. Append only.
+    pub(super) migrations: &'static [&'static str],
+    /// Cache of the writing connection, KiB.
+    pub(super) cache_kib: u64,
+}
+
+/// A database that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDatabaseError {
+    /// A newer firmware wrote it.
+    #[error("{path} has schema version {found}, this firmware knows up to {known}")]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The newest version this firmware has.
+        known: usize,
+    },
+    /// SQLite refused.
+    #[error("cannot {attempt} {path}")]
+    Sqlite {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file could not be made or moved.
+    #[error("cannot {attempt} {path}")]
+    File {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl OpenDatabaseError {
+    /// Whether the file's content is broken, so that quarantine is the cure.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if super::readers::is_damage(source))
+    }
+}
+
+/// Opens the writing connection of the database at `path`, creating and migrating it as needed.
+pub(super) fn open_writer(path: &Path, plan: &Plan) -> Result<Connection, OpenDatabaseError> {
+    let sqlite = |attempt| {
+        move |source| OpenDatabaseError::Sqlite {
+            attempt,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
+    create_private(path).map_err(|source| OpenDatabaseError::File {
+        attempt: "create",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(sqlite("open"))?;
+    configure(&conn, plan).map_err(sqlite("configure"))?;
+    migrate(&conn, path, plan)?;
+    Ok(conn)
+}
+
+/// Opens a read-only connection with a page cache of `cache_kib`.
+pub(super) fn open_reader(path: &Path, cache_kib: u64) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    conn.execute_batch(&format!(
+        "PRAGMA query_only=1; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{};",
+        cache_kib.max(64)
+    ))?;
+    Ok(conn)
+}
+
+fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    // Page size and auto_vacuum count only before the first table is made.
+    conn.execute_batch(&format!(
+        "PRAGMA page_size={PAGE_BYTES};
+         PRAGMA auto_vacuum=INCREMENTAL;
+         PRAGMA journal_mode=WAL;
+         PRAGMA synchronous={};
+         PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES};
+         PRAGMA journal_size_limit={WAL_BOUND_BYTES};
+         PRAGMA temp_store=MEMORY;
+         PRAGMA foreign_keys=ON;
+         PRAGMA cache_size=-{};",
+        plan.synchronous,
+        plan.cache_kib.max(64)
+    ))
+}
+
+fn migrate(conn: &Connection, path: &Path, plan: &Plan) -> Result<(), OpenDatabaseError> {
+    let sqlite = |attempt| {
+        move |source| OpenDatabaseError::Sqlite {
+            attempt,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
+    let known = plan.migrations.len();
+    let found: i64 = conn
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(sqlite("read the schema version of"))?;
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    if found > known {
+        return Err(OpenDatabaseError::Newer {
+            path: path.to_path_buf(),
+            found,
+            known,
+        });
+    }
+    for (index, migration) in plan.migrations.iter().enumerate().skip(found) {
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {migration} PRAGMA user_version={}; COMMIT;",
+            index + 1
+        ))
+        .map_err(sqlite("migrate"))?;
+    }
+    Ok(())
+}
+
+// SQLite gives -wal and -shm the mode of the main file.
+fn create_private(path: &Path) -> io::Result<()> {
+    let created = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Path of the write-ahead log of the database at `path`.
+pub(super) fn wal_path(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal")
+}
+
+/// `path` with `suffix` appended to its file name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = path.as_os_str().to_owned();
+    text.push(suffix);
+    text.into()
+}
+
+/// Empties the log when it has outgrown its bound because readers overlapped without a gap.
+pub(super) fn bound_wal(conn: &Connection, path: &Path, readers: &Readers) {
+    let size = fs::metadata(wal_path(path)).map_or(0, |meta| meta.len());
+    if size <= WAL_BOUND_BYTES {
+        return;
+    }
+    let _held = readers.hold();
+    // A failure (disk full) leaves the log as it is; the next commit tries again.
+    let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// Gives free pages back to the file system, a slice at a time; true when there are more.
+pub(super) fn give_space_back(conn: &Connection) -> rusqlite::Result<bool> {
+    let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free < VACUUM_FROM_PAGES {
+        return Ok(false);
+    }
+    let mut vacuum = conn.prepare_cached(VACUUM_SLICE)?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(free - VACUUM_SLICE_PAGES >= VACUUM_FROM_PAGES)
+}

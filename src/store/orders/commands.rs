@@ -1,0 +1,393 @@
+//! Commands: what an order asks of a device, and what became of it.
+//!
+//! ```text
+//!  open ──claim──► claimed ──► sent ──► accepted ──► ok | failed | unknown
+//!   │ ▲               │          │          │
+//!   │ └───────────────┴──release─┴──────────┘   the device is gone; the next one is warned of a possible duplicate
+//!   ├──► expired (nobody took it)   claimed, sent ──► unknown (nobody answered in time)
+//!   └──► withdrawn (the order was closed first)
+//! ```
+//! A late answer of a device still counts after expired, unknown and withdrawn. A claimed command may have been sent
+//! before a crash, so whoever gets it again is told of a possible duplicate: sending need not wait for an fsync.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+
+use super::document::OrderDocument;
+use super::outbox::{self, Lane};
+use super::view::find;
+use super::{OrderState, Orders, intake};
+use crate::digest::hex;
+use crate::identity::random_bytes;
+use crate::store::events::StoreEvent;
+use crate::store::writer::{Reply, Tx};
+
+/// Kind of the command that carries an order.
+pub const ORDER_KIND: &str = "order";
+/// Characters of a device's explanation that are kept.
+const MAX_DETAIL: usize = 500;
+/// Commands expired in one transaction.
+const EXPIRY_SLICE: i64 = 64;
+
+/// A command for one device.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The same on every repeat; its first six bytes are the time of issue.
+    pub id: [u8; 16],
+    /// Position in the device's own sequence, from 1.
+    pub seq: u64,
+    /// What kind of command this is.
+    pub kind: String,
+    /// The order it carries.
+    pub order_id: String,
+    /// The role it was issued for.
+    pub role: String,
+    /// When it was issued, milliseconds since 1970.
+    pub issued_at_ms: i64,
+    /// When it is no longer to be begun, milliseconds since 1970.
+    pub expires_at_ms: i64,
+    /// It may have reached this or another device before.
+    pub possible_duplicate: bool,
+    /// The device has said that it has it.
+    pub accepted: bool,
+    /// The order's document.
+    pub body: Vec<u8>,
+}
+
+/// What a device made of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Carried out.
+    Ok,
+    /// Tried, and could not.
+    Failed,
+    /// Came too late and was not begun.
+    Expired,
+    /// Nobody can say.
+    Unknown,
+}
+
+/// What became of news about a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandChanged {
+    /// It was news.
+    Changed,
+    /// It was known already.
+    Unchanged,
+    /// The box has no such command.
+    NoSuchCommand,
+}
+
+// Stored numbers; 0 to 3 are open in the partial indexes of the schema.
+const OPEN: i64 = 0;
+const CLAIMED: i64 = 1;
+const SENT: i64 = 2;
+const ACCEPTED: i64 = 3;
+const OK: i64 = 4;
+const FAILED: i64 = 5;
+const EXPIRED: i64 = 6;
+const UNKNOWN: i64 = 7;
+const WITHDRAWN: i64 = 8;
+
+impl Outcome {
+    fn number(self) -> i64 {
+        match self {
+            Self::Ok => OK,
+            Self::Failed => FAILED,
+            Self::Expired => EXPIRED,
+            Self::Unknown => UNKNOWN,
+        }
+    }
+
+    /// Where the outcome takes the order; `None` leaves it to people.
+    fn order_state(self) -> Option<OrderState> {
+        match self {
+            Self::Ok => Some(OrderState::Done),
+            Self::Failed => Some(OrderState::Failed),
+            Self::Expired => Some(OrderState::Expired),
+            Self::Unknown => None,
+        }
+    }
+}
+
+struct Held {
+    key: i64,
+    order_id: String,
+    state: i64,
+    device_id: Option<String>,
+}
+
+impl Orders {
+    /// The command `device_id` is to work on: the one it holds already, or else the oldest open one for `role`, which
+    /// it holds from now on, under the next number of its own sequence.
+    pub fn next_command(&self, device_id: &str, role: &str) -> Reply<Option<Command>> {
+        let (device_id, role) = (device_id.to_owned(), role.to_owned());
+        self.writer.submit(move |tx| {
+            if let Some(command) = held_by(tx, &device_id)? {
+                return Ok(Some(command));
+            }
+            let oldest: Option<(i64, i64)> = tx
+                .conn
+                .prepare_cached(
+                    "SELECT key, sends FROM commands WHERE role = ?1 AND state = 0 AND expires_ms > ?2
+                     ORDER BY key LIMIT 1",
+                )?
+                .query_row((&role, tx.now_ms), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((key, sends)) = oldest else {
+                return Ok(None);
+            };
+            tx.conn
+                .prepare_cached(
+                    "INSERT INTO device_seqs VALUES (?1, 1)
+                     ON CONFLICT DO UPDATE SET last_seq = last_seq + 1",
+                )?
+                .execute([&device_id])?;
+            tx.conn
+                .prepare_cached(
+                    "UPDATE commands SET state = ?2, device_id = ?3,
+                        device_seq = (SELECT last_seq FROM device_seqs WHERE device_id = ?3) WHERE key = ?1",
+                )?
+                .execute((key, CLAIMED, &device_id))?;
+            Ok(held_by(tx, &device_id)?.map(|command| Command {
+                possible_duplicate: sends > 0,
+                ..command
+            }))
+        })
+    }
+
+    /// The command goes out now. Need not be waited for.
+    pub fn command_sent(&self, id: [u8; 16]) -> Reply<CommandChanged> {
+        self.writer.submit(move |tx| {
+            let Some(held) = by_id(tx, &id)? else {
+                return Ok(CommandChanged::NoSuchCommand);
+            };
+            let state = if held.state == CLAIMED {
+                SENT
+            } else {
+                held.state
+            };
+            tx.conn
+                .prepare_cached("UPDATE commands SET state = ?2, sends = sends + 1 WHERE key = ?1")?
+                .execute((held.key, state))?;
+            Ok(CommandChanged::Changed)
+        })
+    }
+
+    /// The device has it: it no longer expires, and the order is accepted.
+    pub fn command_accepted(&self, id: [u8; 16]) -> Reply<CommandChanged> {
+        self.writer.submit(move |tx| {
+            let Some(held) = by_id(tx, &id)? else {
+                return Ok(CommandChanged::NoSuchCommand);
+            };
+            if !matches!(held.state, CLAIMED | SENT) {
+                return Ok(CommandChanged::Unchanged);
+            }
+            set_state(tx, held.key, ACCEPTED, None)?;
+            move_order(tx, &held.order_id, OrderState::Accepted)?;
+            Ok(CommandChanged::Changed)
+        })
+    }
+
+    /// The device is through with it. Outcome, order and the event `command.done` are one transaction.
+    pub fn command_done(
+        &self,
+        id: [u8; 16],
+        outcome: Outcome,
+        detail: &str,
+    ) -> Reply<CommandChanged> {
+        let detail: String = detail.chars().take(MAX_DETAIL).collect();
+        self.writer.submit(move |tx| {
+            let Some(held) = by_id(tx, &id)? else {
+                return Ok(CommandChanged::NoSuchCommand);
+            };
+            if matches!(held.state, OK | FAILED) || held.state == outcome.number() {
+                return Ok(CommandChanged::Unchanged);
+            }
+            finish(tx, &id, &held, outcome, outcome.order_state(), &detail)?;
+            // Its next command may go out.
+            tx.tell(StoreEvent::Command);
+            Ok(CommandChanged::Changed)
+        })
+    }
+
+    /// Gives up on commands that nobody has accepted by `now_ms`; how many. A bounded slice: call again while it is not
+    /// zero.
+    pub fn expire_commands(&self, now_ms: i64) -> Reply<usize> {
+        self.writer.submit(move |tx| {
+            let late = tx
+                .conn
+                .prepare_cached(
+                    "SELECT id, key, order_id, state, device_id, sends FROM commands
+                     WHERE state IN (0, 1, 2) AND expires_ms <= ?1 ORDER BY key LIMIT ?2",
+                )?
+                .query_map((now_ms, EXPIRY_SLICE), |row| {
+                    Ok((
+                        row.get::<_, [u8; 16]>(0)?,
+                        held(row)?,
+                        row.get::<_, i64>(5)?,
+                    ))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            for (id, held, sends) in &late {
+                let (outcome, detail) = if held.state == OPEN && *sends == 0 {
+                    (Outcome::Expired, "no device took it in time")
+                } else {
+                    (Outcome::Unknown, "the device never said that it has it")
+                };
+                finish(tx, id, held, outcome, Some(OrderState::Expired), detail)?;
+            }
+            Ok(late.len())
+        })
+    }
+
+    /// Takes from `device_id` what it holds and offers it to the others of the role, as a possible duplicate; how many.
+    pub fn release_commands(&self, device_id: &str) -> Reply<usize> {
+        let device_id = device_id.to_owned();
+        self.writer.submit(move |tx| {
+            let released = tx
+                .conn
+                .prepare_cached(
+                    "UPDATE commands SET state = 0, device_id = NULL, device_seq = NULL, sends = max(sends, 1)
+                     WHERE device_id = ?1 AND state IN (1, 2, 3)",
+                )?
+                .execute([&device_id])?;
+            if released > 0 {
+                tx.tell(StoreEvent::Command);
+            }
+            Ok(released)
+        })
+    }
+}
+
+/// Issues the command of a new order.
+pub(super) fn issue(tx: &mut Tx<'_>, order: &OrderDocument, ttl: Duration) -> rusqlite::Result<()> {
+    let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO commands (id, order_id, role, issued_ms, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((
+            new_id(tx.now_ms),
+            &order.order_id,
+            &order.role,
+            tx.now_ms,
+            tx.now_ms.saturating_add(ttl_ms),
+        ))?;
+    tx.tell(StoreEvent::Command);
+    Ok(())
+}
+
+/// Takes back what no device holds yet of an order that was closed.
+pub(super) fn withdraw(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached("UPDATE commands SET state = ?2 WHERE order_id = ?1 AND state = 0")?
+        .execute((order_id, WITHDRAWN))
+        .map(drop)
+}
+
+// Rising with time, so that the index grows at its end.
+fn new_id(now_ms: i64) -> [u8; 16] {
+    let mut id = random_bytes::<16>();
+    id[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
+    id
+}
+
+fn finish(
+    tx: &mut Tx<'_>,
+    id: &[u8; 16],
+    held: &Held,
+    outcome: Outcome,
+    order_state: Option<OrderState>,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    set_state(tx, held.key, outcome.number(), Some(detail))?;
+    let state = match order_state {
+        Some(to) => move_order(tx, &held.order_id, to)?,
+        None => find(tx.conn, &held.order_id)?.map(|view| view.state),
+    };
+    let body = serde_json::json!({
+        "order_id": held.order_id,
+        "command_id": hex(id),
+        "device_id": held.device_id,
+        "outcome": outcome,
+        "detail": detail,
+        "state": state,
+    });
+    outbox::push(
+        tx,
+        Lane::Orders,
+        "command.done",
+        tx.now_ms,
+        &body.to_string(),
+    )?;
+    Ok(())
+}
+
+/// Moves the order if the machine has the step; people may have been faster. The state it is in afterwards.
+fn move_order(
+    tx: &mut Tx<'_>,
+    order_id: &str,
+    to: OrderState,
+) -> rusqlite::Result<Option<OrderState>> {
+    let Some(view) = find(tx.conn, order_id)? else {
+        return Ok(None);
+    };
+    match view.state.advance(to) {
+        Ok(to) if to != view.state => {
+            intake::set_state(tx, view, to)?;
+            Ok(Some(to))
+        }
+        _ => Ok(Some(view.state)),
+    }
+}
+
+fn set_state(tx: &Tx<'_>, key: i64, state: i64, detail: Option<&str>) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached("UPDATE commands SET state = ?2, detail = ?3 WHERE key = ?1")?
+        .execute((key, state, detail))
+        .map(drop)
+}
+
+fn held_by(tx: &Tx<'_>, device_id: &str) -> rusqlite::Result<Option<Command>> {
+    tx.conn
+        .prepare_cached(
+            "SELECT c.id, c.device_seq, c.order_id, c.role, c.issued_ms, c.expires_ms, c.state, o.body
+             FROM commands c JOIN orders o ON o.order_id = c.order_id
+             WHERE c.device_id = ?1 AND c.state IN (1, 2, 3) ORDER BY c.device_seq LIMIT 1",
+        )?
+        .query_row([device_id], |row| {
+            Ok(Command {
+                id: row.get(0)?,
+                seq: row.get::<_, i64>(1)?.unsigned_abs(),
+                kind: ORDER_KIND.to_owned(),
+                order_id: row.get(2)?,
+                role: row.get(3)?,
+                issued_at_ms: row.get(4)?,
+                expires_at_ms: row.get(5)?,
+                possible_duplicate: true,
+                accepted: row.get::<_, i64>(6)? == ACCEPTED,
+                body: row.get(7)?,
+            })
+        })
+        .optional()
+}
+
+fn by_id(tx: &Tx<'_>, id: &[u8; 16]) -> rusqlite::Result<Option<Held>> {
+    tx.conn
+        .prepare_cached("SELECT id, key, order_id, state, device_id FROM commands WHERE id = ?1")?
+        .query_row([id], held)
+        .optional()
+}
+
+fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+    Ok(Held {
+        key: row.get(1)?,
+        order_id: row.get(2)?,
+        state: row.get(3)?,
+        device_id: row.get(4)?,
+    })
+}

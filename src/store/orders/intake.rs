@@ -1,0 +1,363 @@
+//! How orders come in, and how they move on.
+
+use rusqlite::OptionalExtension;
+use serde::Serialize;
+
+use super::document::OrderDocument;
+use super::outbox::{self, Lane};
+use super::view::{OrderView, find};
+use super::{OrderState, Orders, commands};
+use crate::digest::Digest;
+use crate::store::events::StoreEvent;
+use crate::store::writer::{Reply, Tx};
+
+/// Longest message id kept as it is; a longer one is kept as its digest.
+const MAX_MESSAGE_ID: usize = 256;
+
+/// Where an order came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The service bus.
+    Bus,
+    /// The platform's API.
+    Api,
+    /// A device of the shop.
+    Device,
+}
+
+impl Source {
+    fn number(self) -> i64 {
+        self as i64
+    }
+
+    pub(super) fn numbered(number: i64) -> Option<Self> {
+        [Self::Bus, Self::Api, Self::Device]
+            .into_iter()
+            .find(|source| source.number() == number)
+    }
+}
+
+/// A message from the platform that should be an order.
+#[derive(Debug, Clone)]
+pub struct InboxMessage {
+    /// The broker's id, the same on every redelivery.
+    pub message_id: String,
+    /// Who brought it.
+    pub source: Source,
+    /// The message, whatever it is.
+    pub body: Vec<u8>,
+}
+
+/// What became of a message. In every case it is durable and may be completed at the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// A new order, with a command for its role.
+    New {
+        /// The order.
+        order_id: String,
+    },
+    /// This message was here before.
+    DuplicateMessage,
+    /// Another message brought this order before.
+    DuplicateOrder {
+        /// The order.
+        order_id: String,
+    },
+    /// No order; kept for somebody to look at.
+    Parked {
+        /// Why it is no order.
+        reason: String,
+    },
+}
+
+/// An order submitted by a device of the shop.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Who submits.
+    pub device_id: String,
+    /// The request's `Idempotency-Key`.
+    pub idempotency_key: String,
+    /// Digest of the request, to tell a repeat from another request with the same key.
+    pub request_digest: Digest,
+    /// The order.
+    pub order: OrderDocument,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub enum Submitted {
+    /// A new order.
+    New(OrderView),
+    /// The same request was here before; the order as it stands now.
+    Replayed(OrderView),
+    /// The key was used for another request.
+    KeyConflict,
+    /// The order's id is taken, by the order given.
+    OrderExists(OrderView),
+}
+
+/// What became of the wish to move an order on.
+#[derive(Debug, Clone)]
+pub enum Advanced {
+    /// It moved.
+    Done(OrderView),
+    /// It stood there already.
+    Unchanged(OrderView),
+    /// The machine has no such step.
+    Refused(super::AdvanceOrderError),
+    /// The box has no such order.
+    NoSuchOrder,
+}
+
+impl Orders {
+    /// Takes a message from the platform. A new order comes with one command for its role, in one transaction.
+    pub fn receive(&self, message: InboxMessage) -> Reply<Received> {
+        let rules = self.rules.clone();
+        let message_id = if message.message_id.len() > MAX_MESSAGE_ID {
+            Digest::of(message.message_id.as_bytes()).to_string()
+        } else {
+            message.message_id
+        };
+        let (source, body) = (message.source, message.body);
+        let order = OrderDocument::parse(&body, &rules.default_role);
+        self.writer.submit(move |tx| {
+            let known = tx
+                .conn
+                .prepare_cached("SELECT 1 FROM inbox WHERE message_id = ?1")?
+                .exists([&message_id])?;
+            if known {
+                return Ok(Received::DuplicateMessage);
+            }
+            let (received, parked, kept) = match &order {
+                Err(error) => {
+                    let reason = error.to_string();
+                    (
+                        Received::Parked {
+                            reason: reason.clone(),
+                        },
+                        Some(reason),
+                        Some(&body),
+                    )
+                }
+                Ok(order) => match body_of(tx, &order.order_id)? {
+                    None => {
+                        insert(tx, order, source, None)?;
+                        commands::issue(tx, order, rules.command_ttl)?;
+                        let order_id = order.order_id.clone();
+                        (Received::New { order_id }, None, None)
+                    }
+                    Some(held) => {
+                        let order_id = order.order_id.clone();
+                        // What differs is kept beside the order, so that nothing sent is ever gone.
+                        let differs = held != order.body.get().as_bytes();
+                        (
+                            Received::DuplicateOrder { order_id },
+                            None,
+                            differs.then_some(&body),
+                        )
+                    }
+                },
+            };
+            tx.conn
+                .prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute((
+                    &message_id,
+                    source.number(),
+                    tx.now_ms,
+                    order.as_ref().ok().map(|order| &order.order_id),
+                    parked,
+                    kept,
+                ))?;
+            Ok(received)
+        })
+    }
+
+    /// Takes an order of a device: order, command for its role and the event `order.submitted`, in one transaction.
+    pub fn submit(&self, submission: Submission) -> Reply<Submitted> {
+        let rules = self.rules.clone();
+        self.writer.submit(move |tx| {
+            let Submission {
+                device_id,
+                idempotency_key,
+                request_digest,
+                order,
+            } = &submission;
+            if let Some((digest, order_id)) = remembered(tx, device_id, idempotency_key)? {
+                if digest != request_digest.as_bytes() {
+                    return Ok(Submitted::KeyConflict);
+                }
+                // The key outlives no order: both are kept for the same time and the key is pruned first.
+                return Ok(
+                    find(tx.conn, &order_id)?.map_or(Submitted::KeyConflict, Submitted::Replayed)
+                );
+            }
+            if let Some(view) = find(tx.conn, &order.order_id)? {
+                return Ok(Submitted::OrderExists(view));
+            }
+            let view = insert(tx, order, Source::Device, Some(device_id))?;
+            commands::issue(tx, order, rules.command_ttl)?;
+            remember(
+                tx,
+                device_id,
+                idempotency_key,
+                request_digest,
+                &order.order_id,
+            )?;
+            let body = serde_json::json!({
+                "order_id": order.order_id,
+                "device_id": device_id,
+                "role": order.role,
+                "order": order.body,
+            });
+            outbox::push(
+                tx,
+                Lane::Orders,
+                "order.submitted",
+                tx.now_ms,
+                &body.to_string(),
+            )?;
+            Ok(Submitted::New(view))
+        })
+    }
+
+    /// Moves an order on in the name of `by` (a device, or a person at the portal) and tells the platform. An order
+    /// that is closed takes its unsent commands with it.
+    pub fn advance(&self, order_id: &str, to: OrderState, by: &str) -> Reply<Advanced> {
+        let (order_id, by) = (order_id.to_owned(), by.to_owned());
+        self.writer.submit(move |tx| {
+            let Some(view) = find(tx.conn, &order_id)? else {
+                return Ok(Advanced::NoSuchOrder);
+            };
+            match view.state.advance(to) {
+                Err(error) => Ok(Advanced::Refused(error)),
+                Ok(to) if to == view.state => Ok(Advanced::Unchanged(view)),
+                Ok(to) => {
+                    let view = set_state(tx, view, to)?;
+                    if to.is_closed() {
+                        commands::withdraw(tx, &order_id)?;
+                    }
+                    let body = serde_json::json!({"order_id": order_id, "state": to, "by": by});
+                    outbox::push(
+                        tx,
+                        Lane::Orders,
+                        "order.advanced",
+                        tx.now_ms,
+                        &body.to_string(),
+                    )?;
+                    Ok(Advanced::Done(view))
+                }
+            }
+        })
+    }
+}
+
+/// Stores the order's new state under a new change number.
+pub(super) fn set_state(
+    tx: &mut Tx<'_>,
+    mut view: OrderView,
+    to: OrderState,
+) -> rusqlite::Result<OrderView> {
+    let seq = next_seq(tx)?;
+    tx.conn
+        .prepare_cached(
+            "UPDATE orders SET state = ?2, seq = ?3, updated_ms = ?4 WHERE order_id = ?1",
+        )?
+        .execute((&view.order_id, to.number(), seq, tx.now_ms))?;
+    (view.state, view.seq, view.updated_at_ms) = (to, seq, tx.now_ms);
+    tx.tell(StoreEvent::Order {
+        order_id: view.order_id.clone(),
+        state: to,
+        seq,
+    });
+    Ok(view)
+}
+
+fn insert(
+    tx: &mut Tx<'_>,
+    order: &OrderDocument,
+    source: Source,
+    device_id: Option<&str>,
+) -> rusqlite::Result<OrderView> {
+    let seq = next_seq(tx)?;
+    let view = OrderView {
+        order_id: order.order_id.clone(),
+        seq,
+        source,
+        state: OrderState::Received,
+        role: order.role.clone(),
+        placed_at_ms: order.placed_at_ms,
+        received_at_ms: tx.now_ms,
+        updated_at_ms: tx.now_ms,
+        body: order.body.clone(),
+    };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO orders (order_id, seq, source, device_id, state, role, placed_ms, received_ms, updated_ms, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+        )?
+        .execute((
+            &view.order_id,
+            seq,
+            source.number(),
+            device_id,
+            view.state.number(),
+            &view.role,
+            view.placed_at_ms,
+            tx.now_ms,
+            view.body.get().as_bytes(),
+        ))?;
+    tx.tell(StoreEvent::Order {
+        order_id: view.order_id.clone(),
+        state: view.state,
+        seq,
+    });
+    Ok(view)
+}
+
+// The order with the highest number is never pruned (see `keep`), so a number is never given twice.
+fn next_seq(tx: &Tx<'_>) -> rusqlite::Result<i64> {
+    tx.conn
+        .prepare_cached("SELECT coalesce(max(seq), 0) + 1 FROM orders")?
+        .query_row([], |row| row.get(0))
+}
+
+fn body_of(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    tx.conn
+        .prepare_cached("SELECT body FROM orders WHERE order_id = ?1")?
+        .query_row([order_id], |row| row.get(0))
+        .optional()
+}
+
+/// The request digest and what it led to, when `key` of `device_id` was used before.
+pub(super) fn remembered(
+    tx: &Tx<'_>,
+    device_id: &str,
+    key: &str,
+) -> rusqlite::Result<Option<(Vec<u8>, String)>> {
+    tx.conn
+        .prepare_cached(
+            "SELECT digest, reference FROM idempotency WHERE device_id = ?1 AND key = ?2",
+        )?
+        .query_row((device_id, key), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+pub(super) fn remember(
+    tx: &Tx<'_>,
+    device_id: &str,
+    key: &str,
+    digest: &Digest,
+    reference: &str,
+) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((
+            device_id,
+            key,
+            digest.as_bytes().as_slice(),
+            reference,
+            tx.now_ms,
+        ))
+        .map(drop)
+}

@@ -1,0 +1,299 @@
+//! The outbox: what the platform is to be told, in lanes that do not hold each other up.
+
+use rusqlite::{OptionalExtension, Row};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::intake::{remember, remembered};
+use super::view::raw;
+use super::{LIST_BOUND, Orders, ReadError};
+use crate::digest::Digest;
+use crate::store::events::StoreEvent;
+use crate::store::writer::{Reply, Tx};
+
+/// A queue of its own: a stuck item of one lane holds up no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Orders and what became of them. Never dropped.
+    Orders,
+    /// Receipts of devices. Never dropped.
+    Receipts,
+    /// Everything that is only good to know; the oldest go first at the bound, and are counted.
+    Events,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 3] = [Self::Orders, Self::Receipts, Self::Events];
+
+    pub(super) fn number(self) -> i64 {
+        self as i64
+    }
+
+    fn numbered(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.number() == number)
+    }
+}
+
+/// Something the platform is to be told.
+#[derive(Debug, Clone)]
+pub struct OutboxItem {
+    /// Position in the outbox.
+    pub id: i64,
+    /// The `Idempotency-Key` of its delivery: the same on every try, and never used again by this or another box.
+    pub key: String,
+    /// Its lane.
+    pub lane: Lane,
+    /// What it tells, `order.submitted` for instance.
+    pub kind: String,
+    /// When that happened, milliseconds since 1970.
+    pub occurred_at_ms: i64,
+    /// Failed tries so far.
+    pub attempts: u32,
+    /// The last failure.
+    pub error: Option<String>,
+    /// The event's body.
+    pub body: Box<RawValue>,
+}
+
+/// What waits in one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LaneCounts {
+    /// The lane.
+    pub lane: Lane,
+    /// Items to be delivered.
+    pub waiting: i64,
+    /// Items set aside until somebody looks.
+    pub parked: i64,
+    /// When the oldest waiting one happened, milliseconds since 1970.
+    pub oldest_at_ms: Option<i64>,
+}
+
+/// What waits for the platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxCounts {
+    /// Each lane.
+    pub lanes: Vec<LaneCounts>,
+    /// Events dropped at the bound since the database was made.
+    pub dropped: i64,
+}
+
+/// A receipt a device hands in for the platform.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Who hands it in.
+    pub device_id: String,
+    /// The request's `Idempotency-Key`.
+    pub idempotency_key: String,
+    /// Digest of the request.
+    pub request_digest: Digest,
+    /// Kind of the event it becomes, `receipt.printed` for instance.
+    pub kind: String,
+    /// The receipt, JSON.
+    pub body: Box<RawValue>,
+}
+
+/// What became of a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptTaken {
+    /// Taken, as outbox item `id`.
+    New {
+        /// The outbox item.
+        id: i64,
+    },
+    /// The same request was here before.
+    Replayed,
+    /// The key was used for another request.
+    KeyConflict,
+}
+
+// Keys outlive their items, so they carry the database's own random prefix: a re-created database repeats none.
+const COLUMNS: &str =
+    "id, (SELECT value FROM facts WHERE name = 'key_prefix') || '-' || id, lane, kind, occurred_ms,
+    attempts, error, body";
+
+impl Orders {
+    /// Takes a receipt into the lane of receipts.
+    pub fn receipt(&self, receipt: Receipt) -> Reply<ReceiptTaken> {
+        self.writer.submit(move |tx| {
+            let (device, key) = (&receipt.device_id, &receipt.idempotency_key);
+            if let Some((digest, _)) = remembered(tx, device, key)? {
+                return Ok(if digest == receipt.request_digest.as_bytes() {
+                    ReceiptTaken::Replayed
+                } else {
+                    ReceiptTaken::KeyConflict
+                });
+            }
+            let id = push(
+                tx,
+                Lane::Receipts,
+                &receipt.kind,
+                tx.now_ms,
+                receipt.body.get(),
+            )?;
+            remember(tx, device, key, &receipt.request_digest, &id.to_string())?;
+            Ok(ReceiptTaken::New { id })
+        })
+    }
+
+    /// Queues an event for the platform; its outbox id.
+    pub fn outbox_push(&self, lane: Lane, kind: &str, body: Box<RawValue>) -> Reply<i64> {
+        let kind = kind.to_owned();
+        self.writer
+            .submit(move |tx| push(tx, lane, &kind, tx.now_ms, body.get()))
+    }
+
+    /// Items of `lane` whose time has come, oldest first, at most `limit` (and [`LIST_BOUND`]).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_due(
+        &self,
+        lane: Lane,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<OutboxItem>, ReadError> {
+        let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+        self.readers.read(|conn| {
+            conn.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM outbox WHERE lane = ?1 AND parked = 0 AND due_ms <= ?2 ORDER BY id LIMIT ?3"
+            ))?
+            .query_map((lane.number(), now_ms, limit), item)?
+            .collect()
+        })
+    }
+
+    /// Parked items of all lanes, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_parked(&self, limit: usize) -> Result<Vec<OutboxItem>, ReadError> {
+        let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+        self.readers.read(|conn| {
+            conn.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM outbox WHERE lane IN (0, 1, 2) AND parked = 1 ORDER BY id LIMIT ?1"
+            ))?
+            .query_map([limit], item)?
+            .collect()
+        })
+    }
+
+    /// The platform has it; false when it was gone already.
+    pub fn outbox_sent(&self, id: i64) -> Reply<bool> {
+        self.writer.submit(move |tx| {
+            let gone = tx
+                .conn
+                .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+                .execute([id])?;
+            Ok(gone == 1)
+        })
+    }
+
+    /// Try again at `at_ms`.
+    pub fn outbox_retry(&self, id: i64, at_ms: i64, error: &str) -> Reply<bool> {
+        self.note_failure(
+            "UPDATE outbox SET attempts = attempts + 1, due_ms = ?2, error = ?3 WHERE id = ?1",
+            id,
+            at_ms,
+            error,
+        )
+    }
+
+    /// The platform will never take it as it is: set it aside, so that the lane goes on.
+    pub fn outbox_park(&self, id: i64, error: &str) -> Reply<bool> {
+        self.note_failure(
+            "UPDATE outbox SET attempts = attempts + 1, parked = 1, due_ms = ?2, error = ?3 WHERE id = ?1",
+            id,
+            0,
+            error,
+        )
+    }
+
+    /// Puts a parked item back into its lane.
+    pub fn outbox_unpark(&self, id: i64) -> Reply<bool> {
+        self.writer.submit(move |tx| {
+            let back = tx
+                .conn
+                .prepare_cached(
+                    "UPDATE outbox SET parked = 0, due_ms = 0 WHERE id = ?1 AND parked = 1",
+                )?
+                .execute([id])?;
+            if back == 1 {
+                tx.tell(StoreEvent::Outbox);
+            }
+            Ok(back == 1)
+        })
+    }
+
+    /// What waits, lane by lane.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_counts(&self) -> Result<OutboxCounts, ReadError> {
+        self.readers.read_together(|conn| {
+            let mut lanes = Vec::new();
+            for lane in Lane::ALL {
+                let mut count =
+                    conn.prepare_cached("SELECT count(*) FROM outbox WHERE lane = ?1 AND parked = ?2")?;
+                let waiting = count.query_row((lane.number(), 0), |row| row.get(0))?;
+                let parked = count.query_row((lane.number(), 1), |row| row.get(0))?;
+                let oldest_at_ms = conn
+                    .prepare_cached(
+                        "SELECT occurred_ms FROM outbox WHERE lane = ?1 AND parked = 0 ORDER BY id LIMIT 1",
+                    )?
+                    .query_row([lane.number()], |row| row.get(0))
+                    .optional()?;
+                lanes.push(LaneCounts {
+                    lane,
+                    waiting,
+                    parked,
+                    oldest_at_ms,
+                });
+            }
+            let dropped = conn
+                .prepare_cached("SELECT coalesce((SELECT value FROM facts WHERE name = 'outbox_dropped'), 0)")?
+                .query_row([], |row| row.get(0))?;
+            Ok(OutboxCounts { lanes, dropped })
+        })
+    }
+
+    fn note_failure(&self, sql: &'static str, id: i64, at_ms: i64, error: &str) -> Reply<bool> {
+        let error: String = error.chars().take(MAX_ERROR).collect();
+        self.writer
+            .submit(move |tx| Ok(tx.conn.prepare_cached(sql)?.execute((id, at_ms, &error))? == 1))
+    }
+}
+
+/// Characters of a failure that are kept.
+const MAX_ERROR: usize = 500;
+
+/// Queues an event inside `tx`; its outbox id.
+pub(super) fn push(
+    tx: &mut Tx<'_>,
+    lane: Lane,
+    kind: &str,
+    occurred_ms: i64,
+    body: &str,
+) -> rusqlite::Result<i64> {
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO outbox (lane, kind, occurred_ms, body) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute((lane.number(), kind, occurred_ms, body.as_bytes()))?;
+    tx.tell(StoreEvent::Outbox);
+    Ok(tx.conn.last_insert_rowid())
+}
+
+fn item(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
+    Ok(OutboxItem {
+        id: row.get(0)?,
+        key: row.get(1)?,
+        lane: Lane::numbered(row.get(2)?).ok_or_else(|| super::view::foreign(2))?,
+        kind: row.get(3)?,
+        occurred_at_ms: row.get(4)?,
+        attempts: row.get(5)?,
+        error: row.get(6)?,
+        body: raw(row, 7)?,
+    })
+}
