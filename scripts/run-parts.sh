@@ -255,6 +255,6 @@ stop_all() {
         done
         kill -9 "$pid" 2>/dev/null || true
     done
-    if declare -F stop_lan >/dev/null && [ "${MODE:-}" = image ]; then stop_lan; fi
+    if [ "$MODE" = image ] && [ -n "${VM:-}" ]; then stop_lan; fi
     rm -f "$RUN_DIR/box.env"
 }
