@@ -1,6 +1,7 @@
 //! The control API: plain HTTP and JSON, for tests and scripts, never for a box. README.md lists every call.
 //! It stays open while the platform is "offline".
 
+mod bus;
 mod documents;
 mod events;
 mod faults;
@@ -117,6 +118,8 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("DELETE", ["documents", collection, id]) => {
             documents::delete(platform, collection, id).await
         }
+        ("POST", ["orders"]) => bus::order(call, platform).await,
+        (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
         _ => Err(CallError::NoSuchCall),
     }
 }

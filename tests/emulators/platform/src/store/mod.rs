@@ -14,9 +14,11 @@
 //! WAL with `synchronous=NORMAL`: a killed emulator loses nothing; a power cut of the test machine may.
 
 pub mod documents;
+pub mod entities;
 
 pub mod events;
 pub mod feed;
+pub mod messages;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -135,7 +137,7 @@ CREATE TABLE IF NOT EXISTS entities(
 CREATE TABLE IF NOT EXISTS messages(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   entity TEXT NOT NULL REFERENCES entities(name) ON DELETE CASCADE,
-  dead INTEGER NOT NULL DEFAULT 0,
+  dead INTEGER NOT NULL DEFAULT 0, dead_reason TEXT,
   message_id TEXT NOT NULL, broker TEXT NOT NULL, custom TEXT NOT NULL, content_type TEXT, body BLOB NOT NULL,
   enqueued_ms INTEGER NOT NULL, visible_ms INTEGER NOT NULL, expires_ms INTEGER, delivery_count INTEGER NOT NULL DEFAULT 0,
   lock_token TEXT, locked_until_ms INTEGER) STRICT;
