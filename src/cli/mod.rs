@@ -1,5 +1,6 @@
 //! The subcommands of `comptoir`: the edge where errors are printed, once, with their causes.
 
+mod check;
 mod setup;
 mod supervise;
 mod update;
@@ -43,6 +44,14 @@ enum Command {
     Setup(setup::Setup),
     /// Keep the server alive: run `comptoir serve`, watch that it works, start it again when it does not.
     Supervise,
+    /// Ask the box how it is. Exit code 0: well; 3: somebody should look; 1: something does not work.
+    Check {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one line about this boot, for the console.
+    BootReport,
     /// New versions of the box.
     #[command(subcommand)]
     Update(update::Update),
@@ -58,6 +67,8 @@ pub fn run() -> ExitCode {
         Command::Setup(setup) => setup.run(&arguments.files),
         Command::Supervise => supervise::run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
+        Command::Check { json } => check::check(&arguments.files, json),
+        Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {
             println!("comptoir {VERSION}");
             Ok(ExitCode::SUCCESS)

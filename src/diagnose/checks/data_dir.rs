@@ -1,0 +1,33 @@
+//! Does the data disk keep what it is given?
+
+use super::Finding;
+use crate::config::Config;
+use crate::update::probe::probe_disk;
+
+pub(super) fn ask(config: &Config) -> Finding {
+    let dir = config.store.data_dir.display();
+    match probe_disk(&config.store.data_dir) {
+        Ok(()) => Finding::ok(format!("{dir}: written, read back from the disk, equal")),
+        Err(error) => Finding::failed(
+            format!("{dir}: {error}"),
+            "orders cannot be stored: change the disk, or free space if it is full",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Verdict, tests::config};
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_written_fails() {
+        let finding = ask(&config(std::path::Path::new("/proc/1")));
+        assert_eq!(finding.verdict, Verdict::Failed);
+        assert!(
+            finding.seen.contains("can't be written"),
+            "{}",
+            finding.seen
+        );
+    }
+}
