@@ -1,16 +1,17 @@
 //! The loop that feeds the policy with what happens and does what it says.
 //!
-//! One thread, which waits for a signal, a beat or the next tick, whichever comes first.
+//! One thread, which waits for a signal, a beat or the next tick, whichever comes first. Signals are handled, not
+//! blocked: the server would inherit a blocked one and never hear SIGTERM.
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::child::{Child, Program};
@@ -27,7 +28,7 @@ use crate::units::ByteSize;
 pub const REBOOT_EXIT_CODE: u8 = 75;
 
 /// Longest wait between two looks at the state of things; also the finest step of the back-off.
-const TICK_MS: u16 = 250;
+const TICK: Duration = Duration::from_millis(250);
 
 /// Between two looks at the server's memory.
 const WEIGH_EVERY: Duration = Duration::from_secs(60);
@@ -62,13 +63,13 @@ pub enum Ending {
 pub enum SuperviseError {
     /// Signals could not be taken over.
     #[error("cannot take over signals")]
-    Signals(#[source] nix::Error),
+    Signals(#[source] io::Error),
     /// Nothing can be waited for.
     #[error("cannot wait for the server")]
     Wait(#[source] io::Error),
 }
 
-/// Runs the server until somebody asks for the end. Call it before the process has threads: it takes over signals.
+/// Runs the server until somebody asks for the end.
 ///
 /// # Errors
 /// Only when the operating system denies what every process has.
@@ -77,7 +78,13 @@ pub fn supervise(
     sockets: LanSockets,
     clock: &dyn Clock,
 ) -> Result<Ending, SuperviseError> {
-    let signals = take_signals().map_err(SuperviseError::Signals)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(SuperviseError::Wait)?;
+    let mut signals = runtime
+        .block_on(async { Signals::taken() })
+        .map_err(SuperviseError::Signals)?;
     let reasons = Reasons::load(&options.data_dir);
     let escalation = Escalation {
         reboot_allowed: options.reboot_allowed,
@@ -95,7 +102,7 @@ pub fn supervise(
         child: None,
         ending: None,
     };
-    supervisor.run(&signals)
+    supervisor.run(&runtime, &mut signals)
 }
 
 struct Supervisor<'a> {
@@ -111,26 +118,28 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn run(&mut self, signals: &SignalFd) -> Result<Ending, SuperviseError> {
+    fn run(&mut self, runtime: &Runtime, signals: &mut Signals) -> Result<Ending, SuperviseError> {
+        let mut stop_asked = false;
         loop {
-            self.look(signals)?;
+            self.look(stop_asked)?;
             self.tell(Event::Tick);
             if let Some(ending) = self.ending {
                 return Ok(ending);
             }
             self.notifier.status(&self.status());
-            self.wait(signals)?;
+            let beats = self.child.as_ref().map(|child| child.beats().socket());
+            stop_asked = runtime
+                .block_on(signals.wait(beats))
+                .map_err(SuperviseError::Wait)?;
         }
     }
 
     /// Everything that has happened, in an order in which a request to stop explains an exit that follows it.
-    fn look(&mut self, signals: &SignalFd) -> Result<(), SuperviseError> {
-        while let Some(signal) = signals.read_signal().map_err(SuperviseError::Signals)? {
-            if i32::try_from(signal.ssi_signo) != Ok(Signal::SIGCHLD as i32) {
-                info!(event = "supervisor.stop_asked", signal = signal.ssi_signo);
-                self.notifier.stopping();
-                self.tell(Event::StopAsked);
-            }
+    fn look(&mut self, stop_asked: bool) -> Result<(), SuperviseError> {
+        if stop_asked {
+            info!(event = "supervisor.stop_asked");
+            self.notifier.stopping();
+            self.tell(Event::StopAsked);
         }
         let Some(child) = self.child.as_mut() else {
             return Ok(());
@@ -284,32 +293,45 @@ impl Supervisor<'_> {
             _ => doing,
         }
     }
-
-    fn wait(&self, signals: &SignalFd) -> Result<(), SuperviseError> {
-        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(
-            self.child
-                .iter()
-                .map(|child| PollFd::new(child.beats().socket().as_fd(), PollFlags::POLLIN)),
-        );
-        match poll(&mut fds, PollTimeout::from(TICK_MS)) {
-            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-            Err(error) => Err(SuperviseError::Wait(error.into())),
-        }
-    }
 }
 
 /// SIGTERM, SIGINT and SIGHUP ask for the end; SIGCHLD only wakes the loop.
-fn take_signals() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGCHLD,
-    ] {
-        set.add(signal);
+struct Signals {
+    terminate: Stream,
+    interrupt: Stream,
+    hangup: Stream,
+    child: Stream,
+}
+
+impl Signals {
+    fn taken() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            child: signal(SignalKind::child())?,
+        })
     }
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+
+    /// Waits for a signal, a beat or the next tick; true when somebody asks for the end.
+    async fn wait(&mut self, beats: Option<&UnixDatagram>) -> io::Result<bool> {
+        let beats = beats
+            .map(|socket| tokio::net::UnixDatagram::from_std(socket.try_clone()?))
+            .transpose()?;
+        let beat = async {
+            match &beats {
+                Some(beats) => beats.readable().await,
+                None => std::future::pending().await,
+            }
+        };
+        Ok(tokio::select! {
+            biased;
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => true,
+            _ = self.child.recv() => false,
+            beat = beat => beat.map(|()| false)?,
+            () = tokio::time::sleep(TICK) => false,
+        })
+    }
 }
