@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The image side of scripts/run: the booted box on a LAN of its own. Source it after run-parts.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the variables are used by the other parts of scripts/run
 
 # On the LAN the platform's API, bus and blob storage are told apart by host name, as at a real platform; the bus and
 # the blob storage have an address of their own besides, for clients of this machine that know no proxy.

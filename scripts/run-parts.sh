@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The parts of scripts/run, a function per verb. Source it after lib.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # some variables are used by the other parts of scripts/run
 
 RUN_DIR=$TARGET_DIR_CARGO/run
 # Built for this machine without link-time optimisation: quick to build, quick enough to run.

@@ -6,6 +6,8 @@
 set -euo pipefail
 
 COMMON_DIR=$(cd "$(dirname "$0")" && pwd)
+# Buildroot's own toolchain, else Debian's.
+READELF=$(compgen -G "${HOST_DIR:-/nowhere}/bin/aarch64-*-readelf" | head -n 1 || true)
 READELF=${READELF:-aarch64-linux-gnu-readelf}
 PROGRAMS=(busybox dmsetup sfdisk e2fsck mke2fs resize2fs)
 APPLETS=(sh cat cut dd echo mkdir modprobe mount reboot sed sleep switch_root tr wc '[')

@@ -1,15 +1,12 @@
 #!/usr/bin/env bash
 # Buildroot's post-build hook, used by the bench image as well: turns a target tree with our
 # overlay and binary into the read-only system of a box.
-#   $1 or TARGET_DIR     the tree
-#   COMPTOIR_BOARD_DIR   board/<…> with `meta`
-#   COMPTOIR_VERSION     label of this image (os-release, update status)
-#   COMPTOIR_KEYRING     certificate of the authority that signs bundles
-#   SOURCE_DATE_EPOCH    release time: the floor of the box's clock
+#   $1 or TARGET_DIR   the tree; the rest: facts.sh
 set -euo pipefail
 
 COMMON_DIR=$(cd "$(dirname "$0")" && pwd)
 . "$COMMON_DIR/render.sh"
+. "$COMMON_DIR/facts.sh"
 TARGET_DIR=${1:-${TARGET_DIR:?}}
 UNIT_DIR=$TARGET_DIR/usr/lib/systemd/system
 
@@ -55,7 +52,7 @@ render_etc() {
     mkdir -p "$TARGET_DIR/etc/rauc"
     render "$COMMON_DIR/rauc-system.conf.in" COMPATIBLE PART_PREFIX PART_ROOT_A PART_ROOT_B PART_BOOT_A PART_BOOT_B \
         >"$TARGET_DIR/etc/rauc/system.conf"
-    install -m 644 "$COMPTOIR_KEYRING" "$TARGET_DIR/etc/rauc/keyring.pem"
+    install -m 644 "$COMPTOIR_SIGNING_DIR/ca.cert.pem" "$TARGET_DIR/etc/rauc/keyring.pem"
     printf '# Boot state, shared with the boot script: device, offset, size.\n%s 0x0 0x%x\n' \
         "$PART_PREFIX$PART_ENV" "$UBOOT_ENV_BYTES" >"$TARGET_DIR/etc/fw_env.config"
     printf 'NAME="Comptoir"\nID=comptoir\nVERSION_ID=%s\nPRETTY_NAME="Comptoir %s"\nIMAGE_ID=%s\nIMAGE_VERSION=%s\n' \
@@ -78,12 +75,11 @@ prepare_tree() {
     rm -rf "${TARGET_DIR:?}"/{boot,home,media,mnt,opt,srv}
     rm -rf "${TARGET_DIR:?}"/{run,tmp,var}/*
     touch "$TARGET_DIR/usr/lib/clock-epoch"
-    touch -d "@${SOURCE_DATE_EPOCH:?}" "$TARGET_DIR/usr/lib/clock-epoch"
+    touch -d "@$SOURCE_DATE_EPOCH" "$TARGET_DIR/usr/lib/clock-epoch"
 }
 
 main() {
-    # shellcheck source=/dev/null
-    . "${COMPTOIR_BOARD_DIR:?}/meta"
+    facts "${2:-}"
     strip_units
     render_etc
     prepare_tree

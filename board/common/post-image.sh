@@ -3,13 +3,12 @@
 # and U-Boot to the disk image and the signed update bundle.
 #   $1 or BINARIES_DIR   holds rootfs.squashfs, Image, u-boot.bin; gets disk.img, update.raucb
 #   TARGET_DIR           the tree the initrd's programs are taken from
-#   COMPTOIR_BOARD_DIR COMPTOIR_VERSION SOURCE_DATE_EPOCH   as in post-build.sh
-#   COMPTOIR_SIGNING_DIR holds signer.cert.pem, signer.key.pem, ca.cert.pem
-#   COMPTOIR_OUTPUTS     what to make: "disk bundle" (default) or one of them
+#   COMPTOIR_OUTPUTS     what to make: "disk bundle" (default) or one of them; the rest: facts.sh
 set -euo pipefail
 
 COMMON_DIR=$(cd "$(dirname "$0")" && pwd)
 . "$COMMON_DIR/render.sh"
+. "$COMMON_DIR/facts.sh"
 BINARIES_DIR=${1:-${BINARIES_DIR:?}}
 [ -z "${HOST_DIR:-}" ] || PATH=$HOST_DIR/bin:$HOST_DIR/sbin:$PATH
 WORK=$BINARIES_DIR/comptoir
@@ -76,8 +75,7 @@ make_bundle() {
 }
 
 main() {
-    # shellcheck source=/dev/null
-    . "${COMPTOIR_BOARD_DIR:?}/meta"
+    facts "${2:-}"
     local outputs=${COMPTOIR_OUTPUTS:-disk bundle}
     mkdir -p "$WORK"
     seal_root

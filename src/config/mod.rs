@@ -96,6 +96,28 @@ impl Config {
         )?)
     }
 
+    /// As [`Config::load`], but settings of the shop that can't be used are left out, and why is returned beside: a box
+    /// without screen must stay reachable in the shop, whatever stands in its site file.
+    ///
+    /// # Errors
+    /// When the image's own settings are wrong.
+    pub fn load_or_without_site(
+        image_file: &Path,
+        site_file: &Path,
+    ) -> Result<(Self, Option<LoadConfigError>), LoadConfigError> {
+        match Self::load(image_file, site_file) {
+            Ok(config) => Ok((config, None)),
+            Err(refused) => {
+                let image = read_file(image_file)?;
+                let layers: Vec<_> = image
+                    .iter()
+                    .map(|text| (image_file, text.as_str()))
+                    .collect();
+                Ok((Self::from_layers(&layers)?, Some(refused)))
+            }
+        }
+    }
+
     /// Checks layers that are in memory: path (for messages, and as the base of relative paths) and text of each.
     ///
     /// # Errors

@@ -136,3 +136,16 @@ fn a_certificate_outside_the_stick_is_not_read() {
     );
     assert!(matches!(error, Err(ImportSiteError::CaFile { .. })));
 }
+
+#[test]
+fn a_wrong_site_file_leaves_the_image_settings_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, site) = (dir.path().join("image.toml"), dir.path().join("site.toml"));
+    fs::write(&image, "[devices]\norder_role = \"bar\"\n").unwrap();
+    fs::write(&site, "[devices]\norder_role = 7\n").unwrap();
+    let (config, refused) = Config::load_or_without_site(&image, &site).unwrap();
+    assert_eq!(config.devices.order_role, "bar");
+    assert!(refused.unwrap().to_string().contains("devices.order_role"));
+    fs::write(&image, "[devices]\nbogus = 7\n").unwrap();
+    assert!(Config::load_or_without_site(&image, &site).is_err());
+}

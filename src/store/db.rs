@@ -36,6 +36,9 @@ pub(super) struct Plan {
     pub(super) migrations: &'static [&'static str],
     /// Cache of the writing connection, KiB.
     pub(super) cache_kib: u64,
+    /// Whether rows are brought over when the database is replaced, and what then puts them in order (with the time,
+    /// milliseconds since 1970). `None`: it starts empty, for its content comes again from elsewhere.
+    pub(super) salvage: Option<fn(&Connection, i64) -> rusqlite::Result<()>>,
 }
 
 /// A database that could not be opened.
@@ -97,8 +100,10 @@ pub(super) fn open_writer(path: &Path, plan: &Plan) -> Result<Connection, OpenDa
     })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(sqlite("open"))?;
+    // The version first: what a newer firmware wrote is not touched.
+    let found = version(&conn, path, plan)?;
     configure(&conn, plan).map_err(sqlite("configure"))?;
-    migrate(&conn, path, plan)?;
+    migrate(&conn, path, plan, found)?;
     Ok(conn)
 }
 
@@ -118,11 +123,15 @@ pub(super) fn open_reader(path: &Path, cache_kib: u64) -> rusqlite::Result<Conne
 fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-    // Page size and auto_vacuum count only before the first table is made.
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 {
+        // These count only before the first page is written, and later would be a write at every start.
+        conn.execute_batch(&format!(
+            "PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL;"
+        ))?;
+    }
     conn.execute_batch(&format!(
-        "PRAGMA page_size={PAGE_BYTES};
-         PRAGMA auto_vacuum=INCREMENTAL;
-         PRAGMA journal_mode=WAL;
+        "PRAGMA journal_mode=WAL;
          PRAGMA synchronous={};
          PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES};
          PRAGMA journal_size_limit={WAL_BOUND_BYTES};
@@ -134,18 +143,15 @@ fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     ))
 }
 
-fn migrate(conn: &Connection, path: &Path, plan: &Plan) -> Result<(), OpenDatabaseError> {
-    let sqlite = |attempt| {
-        move |source| OpenDatabaseError::Sqlite {
-            attempt,
-            path: path.to_path_buf(),
-            source,
-        }
-    };
+fn version(conn: &Connection, path: &Path, plan: &Plan) -> Result<usize, OpenDatabaseError> {
     let known = plan.migrations.len();
     let found: i64 = conn
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(sqlite("read the schema version of"))?;
+        .map_err(|source| OpenDatabaseError::Sqlite {
+            attempt: "read the schema version of",
+            path: path.to_path_buf(),
+            source,
+        })?;
     let found = usize::try_from(found).unwrap_or(usize::MAX);
     if found > known {
         return Err(OpenDatabaseError::Newer {
@@ -154,12 +160,25 @@ fn migrate(conn: &Connection, path: &Path, plan: &Plan) -> Result<(), OpenDataba
             known,
         });
     }
+    Ok(found)
+}
+
+fn migrate(
+    conn: &Connection,
+    path: &Path,
+    plan: &Plan,
+    found: usize,
+) -> Result<(), OpenDatabaseError> {
     for (index, migration) in plan.migrations.iter().enumerate().skip(found) {
         conn.execute_batch(&format!(
             "BEGIN IMMEDIATE; {migration} PRAGMA user_version={}; COMMIT;",
             index + 1
         ))
-        .map_err(sqlite("migrate"))?;
+        .map_err(|source| OpenDatabaseError::Sqlite {
+            attempt: "migrate",
+            path: path.to_path_buf(),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use rusqlite::{Connection, Row};
 
+use super::check::Suspicion;
 use super::db::{self, OpenDatabaseError, Plan};
 use super::events::{StoreEvent, StoreEvents};
 use super::writer::{Reply, Writer, WriterParts};
@@ -40,6 +41,7 @@ pub(super) const PLAN: Plan = Plan {
     synchronous: "FULL",
     migrations: MIGRATIONS,
     cache_kib: 256,
+    salvage: Some(|_, _| Ok(())),
 };
 
 /// A paired device.
@@ -107,10 +109,11 @@ struct Known {
 impl Devices {
     pub(super) fn open(
         path: &Path,
+        conn: Connection,
+        suspicion: Arc<Suspicion>,
         clock: Arc<dyn Clock>,
         events: StoreEvents,
     ) -> Result<Self, OpenDatabaseError> {
-        let conn = db::open_writer(path, &PLAN)?;
         let known = load(&conn).map_err(|source| OpenDatabaseError::Sqlite {
             attempt: "read the devices of",
             path: path.to_path_buf(),
@@ -119,6 +122,7 @@ impl Devices {
         let writer = Writer::start(WriterParts {
             name: PLAN.name,
             conn,
+            suspicion,
             clock,
             events,
             housekeeping: Box::new(|conn, _| db::give_space_back(conn)),

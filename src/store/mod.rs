@@ -6,6 +6,7 @@
 //! devices.db     paired devices, digests of their tokens               WAL, synchronous=FULL
 //! catalogue.db   documents, barcodes, cursor of the platform's feed    WAL, synchronous=NORMAL
 //! blobs/ab/abcd… media, named by their SHA-256; blobs/tmp/ while they come
+//! *.suspect      a mark: found damaged, to be replaced at the next start
 //! *.damaged      the last quarantined database of each name, for support
 //! ```
 //! Three databases, so that a bulk load never delays an order and a damaged catalogue is rebuilt without touching one.
@@ -39,14 +40,19 @@
 
 pub mod blobs;
 pub mod catalogue;
+mod check;
 pub mod db;
 pub mod devices;
 mod events;
 pub mod orders;
 mod readers;
+pub mod recover;
 mod room;
+mod salvage;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 use std::fs;
@@ -57,6 +63,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::StoreConfig;
+
+use check::{Checker, Suspicion};
 
 pub use blobs::{Blob, BlobWriter, Blobs, OpenBlobError, WriteBlobError};
 pub use catalogue::{
@@ -72,6 +80,7 @@ pub use orders::{
     ParkedMessage, Receipt, ReceiptTaken, Received, Source, Submission, Submitted,
 };
 pub use readers::ReadError;
+pub use recover::Recovery;
 pub use room::{Room, RoomError};
 pub use writer::{Reply, WriteError};
 
@@ -90,6 +99,7 @@ pub struct Store {
     pub events: StoreEvents,
     /// Free space.
     pub room: Arc<Room>,
+    care: Arc<Care>,
 }
 
 /// The store could not be opened.
@@ -140,24 +150,79 @@ impl Store {
             })?;
         let events = StoreEvents::default();
         let room = Arc::new(Room::new(dir.clone(), config.orders_reserve));
+        let now_ms = clock.wall_ms();
+        let mut recovered = Vec::new();
+        let mut suspicions = Vec::new();
+        let mut open = |plan: &db::Plan| -> Result<_, OpenDatabaseError> {
+            let path = dir.join(format!("{}.db", plan.name));
+            let (conn, recovery) = recover::open_or_replace(&path, plan, now_ms)?;
+            recovered.extend(recovery);
+            let suspicion = Suspicion::new(plan.name, &path);
+            suspicions.push(Arc::clone(&suspicion));
+            Ok((path, conn, suspicion))
+        };
+        let (path, conn, suspicion) = open(&orders::PLAN)?;
+        let orders = Orders::open(
+            &path,
+            conn,
+            suspicion,
+            rules,
+            Arc::clone(&clock),
+            events.clone(),
+        )?;
+        let (path, conn, suspicion) = open(&devices::PLAN)?;
+        let devices = Devices::open(&path, conn, suspicion, Arc::clone(&clock), events.clone())?;
+        let (path, conn, suspicion) = open(&catalogue::plan(config.catalogue_cache))?;
+        let catalogue = Catalogue::open(
+            &path,
+            conn,
+            suspicion,
+            config.catalogue_cache,
+            Arc::clone(&room),
+            clock,
+            events.clone(),
+        )?;
+        let blobs = Blobs::start(dir.join("blobs"), config.blob_quota, Arc::clone(&room))?;
+        let checker =
+            Checker::start(suspicions.clone()).map_err(|source| OpenStoreError::Folder {
+                path: dir.clone(),
+                source,
+            })?;
         Ok(Self {
-            orders: Orders::open(
-                &dir.join("orders.db"),
-                rules,
-                Arc::clone(&clock),
-                events.clone(),
-            )?,
-            catalogue: Catalogue::open(
-                &dir.join("catalogue.db"),
-                config.catalogue_cache,
-                Arc::clone(&room),
-                Arc::clone(&clock),
-                events.clone(),
-            )?,
-            devices: Devices::open(&dir.join("devices.db"), clock, events.clone())?,
-            blobs: Blobs::start(dir.join("blobs"), config.blob_quota, Arc::clone(&room))?,
+            orders,
+            catalogue,
+            devices,
+            blobs,
             events,
             room,
+            care: Arc::new(Care {
+                recovered,
+                suspicions,
+                _checker: checker,
+            }),
         })
     }
+
+    /// What had to be repaired when the store was opened.
+    #[must_use]
+    pub fn recovered(&self) -> &[Recovery] {
+        &self.care.recovered
+    }
+
+    /// Databases found damaged while in use: they serve what they can, and a restart replaces them.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<&'static str> {
+        self.care
+            .suspicions
+            .iter()
+            .filter(|suspicion| suspicion.is_raised())
+            .map(|suspicion| suspicion.name())
+            .collect()
+    }
+}
+
+struct Care {
+    recovered: Vec<Recovery>,
+    suspicions: Vec<Arc<Suspicion>>,
+    _checker: Checker,
 }

@@ -4,9 +4,11 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use rusqlite::{Connection, ErrorCode};
+
+use super::check::Suspicion;
 
 /// Read connections of one database. More would not help on the two to four cores of a box.
 pub const READERS: usize = 4;
@@ -43,10 +45,15 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 pub(super) struct Readers {
     connections: Vec<Mutex<Connection>>,
     next: AtomicUsize,
+    suspicion: Arc<Suspicion>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, cache_kib: u64) -> rusqlite::Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        cache_kib: u64,
+        suspicion: Arc<Suspicion>,
+    ) -> rusqlite::Result<Self> {
         let share_kib = cache_kib / READERS as u64;
         let connections = (0..READERS)
             .map(|_| super::db::open_reader(path, share_kib).map(Mutex::new))
@@ -54,6 +61,7 @@ impl Readers {
         Ok(Self {
             connections,
             next: AtomicUsize::new(0),
+            suspicion,
         })
     }
 
@@ -62,7 +70,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadError> {
-        Ok(query(&self.free())?)
+        self.judge(query(&self.free()))
     }
 
     /// Runs `query` in one read transaction: all its statements see the same state.
@@ -70,11 +78,19 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadError> {
-        let conn = self.free();
-        let tx = conn.unchecked_transaction()?;
-        let value = query(&tx)?;
-        tx.commit()?;
-        Ok(value)
+        self.read(|conn| {
+            let tx = conn.unchecked_transaction()?;
+            let value = query(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        })
+    }
+
+    fn judge<T>(&self, result: rusqlite::Result<T>) -> Result<T, ReadError> {
+        result.map_err(|error| {
+            self.suspicion.weigh(&error);
+            error.into()
+        })
     }
 
     /// Holds all connections: nobody reads until the guards are dropped, so that a checkpoint can finish.

@@ -23,6 +23,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::check::Suspicion;
 use super::events::{StoreEvent, StoreEvents};
 use crate::clock::Clock;
 
@@ -143,11 +144,13 @@ pub(super) type AfterCommit = Box<dyn FnMut(&Connection) + Send>;
 /// What a writer thread is made of.
 pub(super) struct WriterParts {
     pub(super) name: &'static str,
-    pub(super) conn: Connection,
+    pub(super) suspicion: Arc<Suspicion>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) events: StoreEvents,
     pub(super) housekeeping: Housekeeping,
     pub(super) after_commit: AfterCommit,
+    // Dropped last: the last connection to close empties the log, and only a writing one can.
+    pub(super) conn: Connection,
 }
 
 /// Handle on a writer thread. The last clone's drop ends the queue and waits until what it held is committed.
@@ -317,7 +320,7 @@ impl Worker {
             told: Vec::new(),
             then: Vec::new(),
         };
-        let result = transact(&mut tx, batch);
+        let result = transact(&mut tx, batch, &self.parts.suspicion);
         if result.is_err() && !conn.is_autocommit() {
             // Fails only when SQLite has rolled back already.
             let _ = run(conn, "ROLLBACK");
@@ -363,6 +366,7 @@ impl Worker {
                 if !self.parts.conn.is_autocommit() {
                     let _ = run(&self.parts.conn, "ROLLBACK");
                 }
+                self.parts.suspicion.weigh(&error);
                 warn!(
                     event = "store.housekeeping_failed",
                     database = self.parts.name,
@@ -375,7 +379,11 @@ impl Worker {
     }
 }
 
-fn transact(tx: &mut Tx<'_>, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+fn transact(
+    tx: &mut Tx<'_>,
+    batch: &mut [Box<dyn Job>],
+    suspicion: &Suspicion,
+) -> rusqlite::Result<()> {
     run(tx.conn, "BEGIN IMMEDIATE")?;
     for job in batch {
         let (told, then) = (tx.told.len(), tx.then.len());
@@ -389,6 +397,7 @@ fn transact(tx: &mut Tx<'_>, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()>
                 run(tx.conn, "RELEASE job")?;
                 tx.told.truncate(told);
                 tx.then.truncate(then);
+                suspicion.weigh(&error);
                 job.fail(WriteError::disk(error));
             }
         }

@@ -62,6 +62,12 @@ codes! {
     Unauthorized = "wan.unauthorized", Warning,
         "The platform refuses this box's credentials.",
         "La plateforme refuse les identifiants de cette box.";
+    CaFileRefused = "wan.ca_file_refused", Warning,
+        "A certificate file of this shop can't be used: please tell the network's administrator.",
+        "Un fichier de certificat de ce magasin est inutilisable : prévenez l'administrateur du réseau.";
+    WanStuck = "wan.worker_stuck", Warning,
+        "A transfer with the internet hung and was ended by itself.",
+        "Un échange avec internet était bloqué et a été interrompu automatiquement.";
     FeedItemRefused = "pull.item_refused", Notice,
         "The platform sent data that this box does not understand.",
         "La plateforme a envoyé des données que cette box ne comprend pas.";

@@ -1,1 +1,301 @@
-//! The wan room.
+//! Everything between the box and the internet: one worker a flow, one door out.
+//!
+//! ```text
+//!  platform API --pull--> catalogue         outbox  --push--> platform API
+//!  service bus  --bus---> orders            media documents --media--> blobs <-- blob storage
+//!         every arrow through [`egress`]; what may leave at all is the [`contract`]
+//! ```
+//! # Invariants
+//! - Nothing is taken off the far side (a bus message, a feed position) before it is durable here.
+//! - Nothing is taken off the outbox before the far side said that it has it.
+//! - Every wait has a deadline; a watchdog ends the connections of a worker that shows no life ([`LIFE_SIGN`]).
+//! - Credentials go to configured hosts only, never to an address that an answer or a document names.
+//! - No worker's failure touches another, and none of them touches the LAN side.
+//!
+//! What failed last and why is [`WanHandle::outcomes`]; what lasts becomes a condition.
+
+mod api;
+mod broker;
+mod bus;
+pub mod contract;
+pub mod egress;
+mod lines;
+mod media;
+mod media_document;
+mod outcome;
+mod pull;
+mod push;
+pub mod sas;
+mod snapshot;
+pub mod time;
+pub mod wire;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::WanConfig;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, Topic};
+use crate::telemetry::{Code, Telemetry};
+
+pub use bus::MAX_MESSAGE;
+pub use outcome::{Outcome, Outcomes, Worker};
+pub use snapshot::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LINE_BYTES};
+pub use worker::{LIFE_SIGN, REFUSED_PAUSE};
+
+use api::Api;
+use bus::Bus;
+use egress::{Client, Egress};
+use media::Media;
+use pull::{Pull, PullReport};
+use push::Push;
+use time::PlatformTime;
+use worker::{Life, Work};
+
+/// What the workers work with.
+pub struct WanParts {
+    /// The `[wan]` section.
+    pub config: WanConfig,
+    /// The site; empty while the box is not enrolled.
+    pub site_id: String,
+    /// The store.
+    pub store: Store,
+    /// Where conditions and metrics go.
+    pub telemetry: Telemetry,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+/// The workers could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartWanError {
+    /// The proxy's address. Going on without the proxy is not an option.
+    #[error("the way out can't be set up")]
+    Proxy(#[from] egress::ProxyAddressError),
+    /// The system gives no thread.
+    #[error("a worker's thread can't be started")]
+    Thread(#[source] io::Error),
+}
+
+/// The running workers.
+pub struct WanHandle {
+    outcomes: Outcomes,
+    time: PlatformTime,
+    lives: Vec<Life>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl WanHandle {
+    /// How each worker's last try ended.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes.clone()
+    }
+
+    /// The platform's time as far as it is known.
+    #[must_use]
+    pub fn time(&self) -> PlatformTime {
+        self.time.clone()
+    }
+
+    /// Signs of life of all workers so far.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.lives.iter().map(Life::signs).sum()
+    }
+
+    /// Waits until all workers have ended after the shutdown.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The room's entrance.
+pub struct Wan;
+
+impl Wan {
+    /// Starts a thread for every flow that is switched on and set up, and one that looks after them.
+    ///
+    /// A box without site or token starts none: the shop is served, and the condition `wan.not_enrolled` says why nothing
+    /// comes in.
+    ///
+    /// # Errors
+    /// [`StartWanError`]
+    pub fn start(parts: WanParts) -> Result<WanHandle, StartWanError> {
+        let time = PlatformTime::new(Arc::clone(&parts.clock));
+        let conditions = parts.telemetry.conditions.clone();
+        let outcomes = Outcomes::new(conditions.clone(), Arc::clone(&parts.clock));
+        let mut handle = WanHandle {
+            outcomes,
+            time,
+            lives: Vec::new(),
+            threads: Vec::new(),
+        };
+        let now_ms = parts.clock.wall_ms();
+        let (egress, problems) = Egress::new(&parts.config)?;
+        if !problems.is_empty() {
+            let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
+            conditions.raise(Code::CaFileRefused, text.join("; "), now_ms);
+        }
+        let missing = match (parts.site_id.is_empty(), parts.config.token.is_empty()) {
+            (true, _) => Some("site.site_id is empty"),
+            (false, true) => Some("wan.token is empty"),
+            (false, false) => None,
+        };
+        if let Some(missing) = missing {
+            conditions.raise(Code::NotEnrolled, missing, now_ms);
+            return Ok(handle);
+        }
+        conditions.clear(Code::NotEnrolled);
+        let mut watched = Vec::new();
+        for (worker, client, work) in workers(&parts, &egress, &handle) {
+            let life = Life::new(Arc::clone(&parts.clock));
+            handle.lives.push(life.clone());
+            watched.push((worker, client, life.clone()));
+            handle
+                .threads
+                .push(parts.spawn(worker, work, life, handle.outcomes.clone())?);
+        }
+        let (shutdown, clock) = (parts.shutdown.clone(), Arc::clone(&parts.clock));
+        let watchdog = Builder::new()
+            .name("wan-watchdog".to_owned())
+            .spawn(move || watch(&watched, &conditions, &*clock, &shutdown))
+            .map_err(StartWanError::Thread)?;
+        handle.threads.push(watchdog);
+        Ok(handle)
+    }
+}
+
+impl WanParts {
+    fn spawn(
+        &self,
+        worker: Worker,
+        mut work: Box<dyn Work>,
+        life: Life,
+        outcomes: Outcomes,
+    ) -> Result<JoinHandle<()>, StartWanError> {
+        let (retry, shutdown) = (self.config.retry, self.shutdown.clone());
+        Builder::new()
+            .name(format!("wan-{}", worker.name()))
+            .spawn(move || worker::run(worker, &mut *work, &life, retry, &outcomes, &shutdown))
+            .map_err(StartWanError::Thread)
+    }
+}
+
+/// The workers that are switched on and set up.
+fn workers(
+    parts: &WanParts,
+    egress: &Egress,
+    handle: &WanHandle,
+) -> Vec<(Worker, Client, Box<dyn Work>)> {
+    let WanParts {
+        config,
+        store,
+        telemetry,
+        clock,
+        ..
+    } = parts;
+    let mut list: Vec<(Worker, Client, Box<dyn Work>)> = Vec::new();
+    let client = |worker: Worker| egress.client(worker.flow());
+    let api = |client: &Client| {
+        let (url, token) = (&config.api_url, &config.token);
+        Api::new(client.clone(), url, &parts.site_id, token, handle.time())
+    };
+    if config.pull.enabled {
+        let client = client(Worker::Pull);
+        let report = PullReport::new(telemetry, Arc::clone(clock));
+        let pull = Pull::new(
+            api(&client),
+            store.catalogue.clone(),
+            config.pull.clone(),
+            report,
+        );
+        list.push((Worker::Pull, client, Box::new(pull)));
+    }
+    if config.bus.enabled && (config.bus.key_name.is_empty() || config.bus.key.is_empty()) {
+        tracing::info!(
+            event = "bus.not_set_up",
+            missing = "wan.bus.key_name or wan.bus.key"
+        );
+    } else if config.bus.enabled {
+        let client = client(Worker::Bus);
+        let bus = Bus::new(
+            client.clone(),
+            &config.bus_url,
+            config.bus.clone(),
+            store.orders.clone(),
+            handle.time(),
+            telemetry,
+        );
+        list.push((Worker::Bus, client, Box::new(bus)));
+    }
+    if config.push.enabled {
+        let client = client(Worker::Push);
+        let push = Push::new(push::PushParts {
+            api: api(&client),
+            orders: store.orders.clone(),
+            config: config.push.clone(),
+            retry: config.retry,
+            clock: Arc::clone(clock),
+            outcomes: handle.outcomes(),
+            bell: store.events.bell(Topic::Outbox),
+            telemetry: telemetry.clone(),
+        });
+        list.push((Worker::Push, client, Box::new(push)));
+    }
+    if config.media.enabled {
+        let client = client(Worker::Media);
+        let media = Media::new(media::MediaParts {
+            client: client.clone(),
+            media_url: config.media_url.clone(),
+            config: config.media.clone(),
+            catalogue: store.catalogue.clone(),
+            blobs: store.blobs.clone(),
+            clock: Arc::clone(clock),
+            bell: store.events.bell(Topic::Blobs),
+            telemetry: telemetry.clone(),
+        });
+        list.push((Worker::Media, client, Box::new(media)));
+    }
+    list
+}
+
+/// The watchdog looks this often.
+const WATCH_PERIOD: Duration = Duration::from_secs(5);
+
+/// Ends the connections of workers that show no life, and of all at the shutdown.
+fn watch(
+    watched: &[(Worker, Client, Life)],
+    conditions: &crate::telemetry::Conditions,
+    clock: &dyn Clock,
+    shutdown: &Shutdown,
+) {
+    while !shutdown.wait(WATCH_PERIOD) {
+        let mut stuck = Vec::new();
+        for (worker, client, life) in watched {
+            if life.is_overdue() {
+                tracing::warn!(event = "wan.worker_stuck", worker = worker.name());
+                stuck.push(worker.name());
+                client.interrupt();
+            }
+        }
+        if stuck.is_empty() {
+            conditions.clear(Code::WanStuck);
+        } else {
+            conditions.raise(Code::WanStuck, stuck.join(", "), clock.wall_ms());
+        }
+    }
+    for (_, client, _) in watched {
+        client.close();
+    }
+}

@@ -15,8 +15,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use serde_json::value::RawValue;
 
+use super::check::Suspicion;
 use super::db::{self, OpenDatabaseError, Plan};
 use super::events::StoreEvents;
 use super::readers::Readers;
@@ -52,8 +54,9 @@ pub struct DocumentChange {
 /// Handle on `catalogue.db`. Clones share it.
 #[derive(Clone)]
 pub struct Catalogue {
-    writer: Writer,
+    // Dropped before the writer, so that its connection is the last and empties the log.
     readers: Arc<Readers>,
+    writer: Writer,
     room: Arc<Room>,
     generation: Arc<str>,
 }
@@ -65,19 +68,21 @@ pub(super) const fn plan(cache: ByteSize) -> Plan {
         migrations: schema::MIGRATIONS,
         // Half for the writer, half for the readers.
         cache_kib: cache.as_u64() / 2048,
+        salvage: None,
     }
 }
 
 impl Catalogue {
     pub(super) fn open(
         path: &Path,
+        conn: Connection,
+        suspicion: Arc<Suspicion>,
         cache: ByteSize,
         room: Arc<Room>,
         clock: Arc<dyn Clock>,
         events: StoreEvents,
     ) -> Result<Self, OpenDatabaseError> {
         let plan = plan(cache);
-        let conn = db::open_writer(path, &plan)?;
         let sqlite = |attempt| {
             move |source| OpenDatabaseError::Sqlite {
                 attempt,
@@ -92,13 +97,15 @@ impl Catalogue {
                 |row| row.get(0),
             )
             .map_err(sqlite("read the generation of"))?;
-        let readers =
-            Arc::new(Readers::open(path, plan.cache_kib).map_err(sqlite("open for reading"))?);
+        let readers = Readers::open(path, plan.cache_kib, Arc::clone(&suspicion))
+            .map_err(sqlite("open for reading"))?;
+        let readers = Arc::new(readers);
         let wal_readers = Arc::clone(&readers);
         let wal_of: PathBuf = path.to_path_buf();
         let writer = Writer::start(WriterParts {
             name: plan.name,
             conn,
+            suspicion,
             clock,
             events,
             housekeeping: Box::new(feed::keep_house),

@@ -290,7 +290,7 @@ pub(super) fn withdraw(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<()> {
 }
 
 // Rising with time, so that the index grows at its end.
-fn new_id(now_ms: i64) -> [u8; 16] {
+pub(super) fn new_id(now_ms: i64) -> [u8; 16] {
     let mut id = random_bytes::<16>();
     id[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
     id

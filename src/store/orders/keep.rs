@@ -3,6 +3,8 @@
 use rusqlite::Connection;
 use tracing::warn;
 
+use super::OrderRules;
+use super::commands;
 use super::schema::{KEPT_MS, OUTBOX_BOUND};
 use crate::store::db;
 
@@ -90,4 +92,28 @@ pub(super) fn hold_bound(conn: &Connection, bound: i64) -> rusqlite::Result<bool
         );
     }
     Ok(dropped > 0)
+}
+
+/// After rows were brought over from a damaged database: nothing refers to what is gone, and no waiting order is
+/// without a command. That one may have been sent before, so it is marked as a possible duplicate.
+pub(super) fn put_in_order(conn: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    conn.execute(
+        "DELETE FROM commands WHERE order_id NOT IN (SELECT order_id FROM orders)",
+        [],
+    )?;
+    let ttl_ms = i64::try_from(OrderRules::default().command_ttl.as_millis()).unwrap_or(0);
+    let waiting = conn
+        .prepare(
+            "SELECT order_id, role FROM orders
+             WHERE state = 0 AND order_id NOT IN (SELECT order_id FROM commands)",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    for (order_id, role) in waiting {
+        conn.execute(
+            "INSERT INTO commands (id, order_id, role, sends, issued_ms, expires_ms) VALUES (?1, ?2, ?3, 1, ?4, ?5)",
+            (commands::new_id(now_ms), order_id, role, now_ms, now_ms + ttl_ms),
+        )?;
+    }
+    Ok(())
 }

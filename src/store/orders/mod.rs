@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
+
+use super::check::Suspicion;
 use super::db::{self, OpenDatabaseError, Plan};
 use super::events::StoreEvents;
 use super::readers::{ReadError, Readers};
@@ -63,31 +66,35 @@ impl Default for OrderRules {
 /// Handle on `orders.db`. Clones share it.
 #[derive(Clone)]
 pub struct Orders {
-    writer: Writer,
+    // Dropped before the writer, so that its connection is the last and empties the log.
     readers: Arc<Readers>,
+    writer: Writer,
     rules: Arc<OrderRules>,
 }
 
 impl Orders {
     pub(super) fn open(
         path: &Path,
+        conn: Connection,
+        suspicion: Arc<Suspicion>,
         rules: OrderRules,
         clock: Arc<dyn Clock>,
         events: StoreEvents,
     ) -> Result<Self, OpenDatabaseError> {
-        let conn = db::open_writer(path, &PLAN)?;
-        let readers = Arc::new(Readers::open(path, CACHE_KIB).map_err(|source| {
+        let readers = Readers::open(path, CACHE_KIB, Arc::clone(&suspicion)).map_err(|source| {
             OpenDatabaseError::Sqlite {
                 attempt: "open for reading",
                 path: path.to_path_buf(),
                 source,
             }
-        })?);
+        })?;
+        let readers = Arc::new(readers);
         let wal_readers = Arc::clone(&readers);
         let wal_of: PathBuf = path.to_path_buf();
         let writer = Writer::start(WriterParts {
             name: PLAN.name,
             conn,
+            suspicion,
             clock,
             events,
             housekeeping: Box::new(keep::keep_house),
@@ -122,4 +129,5 @@ pub(super) const PLAN: Plan = Plan {
     synchronous: "FULL",
     migrations: schema::MIGRATIONS,
     cache_kib: CACHE_KIB,
+    salvage: Some(keep::put_in_order),
 };

@@ -130,11 +130,14 @@ pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<OrderView> {
     })
 }
 
-/// Column `index` as JSON, which is what was checked before it was stored.
+/// Column `index` as JSON. It was checked before it was stored; should the disk have altered it since, its text is given
+/// as a JSON string, so that one bad row stands in nobody's way and is refused where it is read.
 pub(super) fn raw(row: &Row<'_>, index: usize) -> rusqlite::Result<Box<RawValue>> {
     let bytes: Vec<u8> = row.get(index)?;
-    let text = String::from_utf8(bytes).map_err(|_| foreign(index))?;
-    RawValue::from_string(text).map_err(|_| foreign(index))
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    RawValue::from_string(text)
+        .or_else(|_| serde_json::value::to_raw_value(&String::from_utf8_lossy(&bytes)))
+        .map_err(|_| foreign(index))
 }
 
 /// Column `index` holds what this firmware never writes.

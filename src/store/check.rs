@@ -1,0 +1,135 @@
+//! Looking for damage behind the work: a thread that reads each database through, soon after the start and once a day.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::InterruptHandle;
+use tracing::error;
+
+use super::db;
+use super::recover::{fault, suspect_path};
+use crate::shutdown::Shutdown;
+
+/// From the start to the first look: the shop's first requests go first.
+const FIRST_CHECK_AFTER: Duration = Duration::from_secs(60);
+/// From one look to the next.
+const CHECK_PERIOD: Duration = Duration::from_secs(24 * 3600);
+
+/// Suspicion against one database. Once raised it stays, on disk too, until the database is replaced at the next start.
+#[derive(Debug)]
+pub(super) struct Suspicion {
+    name: &'static str,
+    path: PathBuf,
+    raised: AtomicBool,
+}
+
+impl Suspicion {
+    pub(super) fn new(name: &'static str, path: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            path: path.to_path_buf(),
+            raised: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn raise(&self, why: &str) {
+        if self.raised.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        error!(
+            event = "store.damage_found",
+            database = self.name,
+            why,
+            "the database is damaged; it is replaced at the next start"
+        );
+        // Where it can't be noted, the damage is found again.
+        let _ = fs::write(suspect_path(&self.path), why);
+    }
+
+    /// Raises it if `error` says that the content is broken.
+    pub(super) fn weigh(&self, error: &rusqlite::Error) {
+        if super::readers::is_damage(error) {
+            self.raise(&error.to_string());
+        }
+    }
+
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Reads the whole database; true when it is sound.
+    pub(super) fn check(&self, running: &Mutex<Option<InterruptHandle>>) -> bool {
+        let Ok(conn) = db::open_reader(&self.path, 0) else {
+            return true;
+        };
+        set(running, Some(conn.get_interrupt_handle()));
+        let found = fault(&conn);
+        set(running, None);
+        match found {
+            Ok(None) => {}
+            Ok(Some(found)) => self.raise(&found),
+            Err(error) => self.weigh(&error),
+        }
+        !self.is_raised()
+    }
+}
+
+/// The thread that looks. Its drop ends it, in the middle of a look too.
+pub(super) struct Checker {
+    shutdown: Shutdown,
+    running: Arc<Mutex<Option<InterruptHandle>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checker {
+    pub(super) fn start(suspicions: Vec<Arc<Suspicion>>) -> std::io::Result<Self> {
+        let shutdown = Shutdown::default();
+        let running = Arc::new(Mutex::new(None));
+        let thread = std::thread::Builder::new()
+            .name("store-check".into())
+            .spawn({
+                let (shutdown, running) = (shutdown.clone(), Arc::clone(&running));
+                move || {
+                    let mut wait = FIRST_CHECK_AFTER;
+                    while !shutdown.wait(wait) {
+                        for suspicion in &suspicions {
+                            if !shutdown.is_triggered() && !suspicion.is_raised() {
+                                suspicion.check(&running);
+                            }
+                        }
+                        wait = CHECK_PERIOD;
+                    }
+                }
+            })?;
+        Ok(Self {
+            shutdown,
+            running,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+        if let Some(handle) = &*self.running.lock().expect("no holder of this lock panics") {
+            handle.interrupt();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn set(running: &Mutex<Option<InterruptHandle>>, handle: Option<InterruptHandle>) {
+    *running.lock().expect("no holder of this lock panics") = handle;
+}

@@ -1,0 +1,307 @@
+//! Bytes are flipped for real, and nothing ends in a crash loop.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::store::testing::{Bench, order_json, product};
+use crate::store::{
+    Changes, InboxMessage, Lane, NewDevice, OpenDatabaseError, OpenStoreError, Received, Source,
+    Store,
+};
+
+fn flip(path: &Path, from: u64, len: usize) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, from).unwrap();
+    for byte in &mut bytes {
+        *byte ^= 0xa5;
+    }
+    file.write_all_at(&bytes, from).unwrap();
+}
+
+fn receive(store: &Store, n: usize) -> Received {
+    let message = InboxMessage {
+        message_id: format!("m{n}"),
+        source: Source::Bus,
+        body: order_json(&format!("o{n}")).into_bytes(),
+    };
+    store.orders.receive(message).wait().unwrap()
+}
+
+/// A closed store with `orders` orders, all in the main file.
+fn with_orders(bench: &Bench, orders: usize) {
+    let store = bench.open();
+    let replies: Vec<_> = (0..orders).map(|n| receive(&store, n)).collect();
+    assert_eq!(replies.len(), orders);
+    drop(store);
+    assert!(!bench.dir.path().join("orders.db-wal").exists());
+}
+
+#[test]
+fn a_catalogue_with_a_broken_head_is_made_anew_under_another_generation() {
+    let bench = Bench::new();
+    let store = bench.open();
+    store
+        .catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    let cursor = store.catalogue.feed_end().unwrap();
+    drop(store);
+    let path = bench.dir.path().join("catalogue.db");
+    flip(&path, 0, 100);
+    let store = bench.open();
+    assert_eq!(store.recovered().len(), 1);
+    assert_eq!(store.recovered()[0].database, "catalogue");
+    assert!(bench.dir.path().join("catalogue.db.damaged").exists());
+    assert_eq!(store.catalogue.cursor().unwrap(), None);
+    assert!(matches!(
+        store.catalogue.changes(Some(&cursor), 1).unwrap(),
+        Changes::Refetch
+    ));
+    store
+        .catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    drop(store);
+    assert!(bench.open().recovered().is_empty());
+}
+
+#[test]
+fn a_catalogue_damaged_in_the_middle_is_found_and_replaced() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let body = format!("{{\"x\":\"{}\"}}", "y".repeat(500));
+    let changes = (0..500)
+        .map(|n| product(&format!("p{n}"), 1, &body))
+        .collect();
+    store.catalogue.apply_page(changes, "c1").wait().unwrap();
+    drop(store);
+    let path = bench.dir.path().join("catalogue.db");
+    let middle = fs::metadata(&path).unwrap().len() / 2 / 4096 * 4096;
+    flip(&path, middle, 4096);
+    let store = bench.open();
+    assert_eq!(store.recovered()[0].database, "catalogue");
+    assert_eq!(store.catalogue.collections().unwrap(), []);
+}
+
+#[test]
+fn damage_found_while_in_use_is_told_and_cured_at_the_next_start() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let body = format!("{{\"x\":\"{}\"}}", "y".repeat(500));
+    let changes = (0..500)
+        .map(|n| product(&format!("p{n}"), 1, &body))
+        .collect();
+    store.catalogue.apply_page(changes, "c1").wait().unwrap();
+    drop(store);
+    let store = bench.open();
+    assert!(store.damaged().is_empty());
+    let path = bench.dir.path().join("catalogue.db");
+    let middle = fs::metadata(&path).unwrap().len() / 2 / 4096 * 4096;
+    flip(&path, middle, 4096);
+    let running = Mutex::new(None);
+    let sound: Vec<_> = store
+        .care
+        .suspicions
+        .iter()
+        .map(|suspicion| (suspicion.name(), suspicion.check(&running)))
+        .collect();
+    assert_eq!(
+        sound,
+        [("orders", true), ("devices", true), ("catalogue", false)]
+    );
+    assert_eq!(store.damaged(), ["catalogue"]);
+    drop(store);
+    let store = bench.open();
+    assert!(store.recovered()[0].reason.contains("in use"));
+    assert!(store.damaged().is_empty());
+    drop(store);
+    assert!(bench.open().recovered().is_empty());
+}
+
+#[test]
+fn orders_outside_the_damage_are_all_brought_over() {
+    let bench = Bench::new();
+    let orders = 400;
+    with_orders(&bench, orders);
+    let path = bench.dir.path().join("orders.db");
+    // One page in the middle; which table it belongs to is the disk's choice, not ours.
+    let middle = fs::metadata(&path).unwrap().len() / 2 / 4096 * 4096;
+    flip(&path, middle, 4096);
+    let store = bench.open();
+    let recovery = store.recovered()[0].clone();
+    assert_eq!(recovery.database, "orders");
+    assert!(recovery.salvaged_rows > 0);
+    let there = (0..orders)
+        .filter(|n| store.orders.order(&format!("o{n}")).unwrap().is_some())
+        .count();
+    // A page holds 20 orders at most.
+    assert!(there >= orders - 20, "{there} of {orders}");
+    assert!(matches!(receive(&store, orders + 1), Received::New { .. }));
+    // Every waiting order still reaches a device.
+    let mut dispatched = 0;
+    while let Some(command) = store
+        .orders
+        .next_command("dev-1", "kitchen")
+        .wait()
+        .unwrap()
+    {
+        store
+            .orders
+            .command_done(command.id, crate::store::Outcome::Ok, "")
+            .wait()
+            .unwrap();
+        dispatched += 1;
+    }
+    assert_eq!(dispatched, there + 1);
+}
+
+#[test]
+fn orders_survive_the_loss_of_any_page() {
+    let bench = Bench::new();
+    let orders = 60;
+    with_orders(&bench, orders);
+    let path = bench.dir.path().join("orders.db");
+    let sound = fs::read(&path).unwrap();
+    let mut worst = orders;
+    for page in 0..sound.len() as u64 / 4096 {
+        fs::write(&path, &sound).unwrap();
+        flip(&path, page * 4096, 4096);
+        let store = bench.open();
+        let there = (0..orders)
+            .filter(|n| store.orders.order(&format!("o{n}")).unwrap().is_some())
+            .count();
+        if there < orders {
+            assert!(
+                !store.recovered().is_empty(),
+                "page {page} lost orders in silence"
+            );
+            assert!(
+                store.recovered()[0]
+                    .incomplete
+                    .contains(&"orders".to_owned()),
+                "page {page}"
+            );
+        }
+        assert!(matches!(receive(&store, orders + 1), Received::New { .. }));
+        store.orders.outbox_due(Lane::Orders, i64::MAX, 1).unwrap();
+        worst = worst.min(there);
+        drop(store);
+        fs::remove_file(bench.dir.path().join("orders.db.damaged")).ok();
+    }
+    // The one page that holds the table's root takes all of a small table with it.
+    assert!(worst < orders);
+}
+
+#[test]
+fn orders_survive_the_loss_of_the_first_page() {
+    let bench = Bench::new();
+    with_orders(&bench, 60);
+    flip(&bench.dir.path().join("orders.db"), 0, 4096);
+    let store = bench.open();
+    assert_eq!(store.recovered()[0].incomplete, Vec::<String>::new());
+    assert_eq!(store.orders.list(0, None, 100).unwrap().len(), 60);
+}
+
+#[test]
+fn a_file_that_is_no_database_or_cut_short_is_replaced() {
+    for len in [1, 100, 4095, 4096, 5000, 20_000] {
+        let bench = Bench::new();
+        with_orders(&bench, 60);
+        let path = bench.dir.path().join("orders.db");
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(len)
+            .unwrap();
+        let store = bench.open();
+        assert_eq!(store.recovered().len(), 1, "{len} bytes");
+        assert!(matches!(receive(&store, 99), Received::New { .. }));
+    }
+    let bench = Bench::new();
+    fs::write(
+        bench.dir.path().join("devices.db"),
+        "what is this?".repeat(1000),
+    )
+    .unwrap();
+    let store = bench.open();
+    assert_eq!(store.recovered()[0].database, "devices");
+    let new = NewDevice {
+        name: "till".into(),
+        role: "till".into(),
+        address: None,
+    };
+    store.devices.pair(new).wait().unwrap();
+}
+
+#[test]
+fn a_repair_cut_at_any_step_ends_the_same() {
+    let bench = Bench::new();
+    with_orders(&bench, 60);
+    let path = |suffix: &str| bench.dir.path().join(format!("orders.db{suffix}"));
+    flip(&path(""), 0, 4096);
+    drop(bench.open());
+    let (damaged, repaired) = (
+        fs::read(path(".damaged")).unwrap(),
+        fs::read(path("")).unwrap(),
+    );
+    // What stands on the disk at each step: database, its log, .new, .ready.
+    let steps: [(bool, bool, bool, bool); 4] = [
+        (true, true, true, false),
+        (true, true, false, true),
+        (true, false, false, true),
+        (false, false, false, true),
+    ];
+    for (db, wal, new, ready) in steps {
+        for suffix in ["", "-wal", "-shm", ".new", ".ready", ".damaged"] {
+            fs::remove_file(path(suffix)).ok();
+        }
+        let put = |there: bool, suffix: &str, bytes: &[u8]| {
+            if there {
+                fs::write(path(suffix), bytes).unwrap();
+            }
+        };
+        put(db, "", &damaged);
+        put(wal, "-wal", b"");
+        put(new, ".new", &repaired[..5000]);
+        put(ready, ".ready", &repaired);
+        let store = bench.open();
+        assert_eq!(
+            store.orders.list(0, None, 100).unwrap().len(),
+            60,
+            "{:?}",
+            (db, wal, new, ready)
+        );
+        drop(store);
+        assert!(!path(".ready").exists() && !path(".new").exists());
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_firmware_is_refused_and_left_alone() {
+    let bench = Bench::new();
+    with_orders(&bench, 1);
+    let path = bench.dir.path().join("orders.db");
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    drop(conn);
+    let before = fs::read(&path).unwrap();
+    let Err(OpenStoreError::Database(error)) = Store::open(&bench.config(), bench.clock.clone())
+    else {
+        panic!("opened");
+    };
+    assert!(
+        matches!(error, OpenDatabaseError::Newer { found: 99, .. }),
+        "{error}"
+    );
+    assert!(fs::read(&path).unwrap() == before);
+}

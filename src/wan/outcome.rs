@@ -1,0 +1,226 @@
+//! The last outcome of every worker, and the conditions that follow from them.
+//!
+//! Workers share hosts and credentials, so none of them raises or clears a condition alone: each tells its outcome here, and
+//! the conditions are drawn from all of them together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+use super::contract::FlowId;
+use super::egress::{Cause, EgressError};
+use crate::clock::Clock;
+use crate::telemetry::{Code, Conditions};
+
+/// Failures in a row after which a fault that may pass by itself becomes a condition.
+const SHOWN_AFTER: u32 = 2;
+
+/// Who works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Worker {
+    /// Platform to store.
+    Pull,
+    /// Orders by the bus.
+    Bus,
+    /// Store to platform.
+    Push,
+    /// Blobs.
+    Media,
+}
+
+impl Worker {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pull, Self::Bus, Self::Push, Self::Media];
+
+    /// Its name in logs and thread names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Bus => "bus",
+            Self::Push => "push",
+            Self::Media => "media",
+        }
+    }
+
+    /// The flow of the contract it uses.
+    #[must_use]
+    pub const fn flow(self) -> FlowId {
+        match self {
+            Self::Pull | Self::Push => FlowId::Api,
+            Self::Bus => FlowId::Bus,
+            Self::Media => FlowId::Media,
+        }
+    }
+}
+
+/// How a worker's last try ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Who.
+    pub worker: Worker,
+    /// Stable code of the failure, `None` after a success.
+    pub cause: Option<&'static str>,
+    /// What was seen, for support.
+    pub detail: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Since when it is so, milliseconds since 1970.
+    pub since_ms: i64,
+    #[serde(skip)]
+    sorted: Option<Cause>,
+}
+
+/// The last outcomes. Clones share them.
+#[derive(Clone)]
+pub struct Outcomes {
+    table: Arc<Mutex<BTreeMap<Worker, Outcome>>>,
+    conditions: Conditions,
+    clock: Arc<dyn Clock>,
+}
+
+impl Outcomes {
+    /// Nothing tried yet.
+    #[must_use]
+    pub fn new(conditions: Conditions, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            table: Arc::default(),
+            conditions,
+            clock,
+        }
+    }
+
+    /// All last outcomes.
+    #[must_use]
+    pub fn list(&self) -> Vec<Outcome> {
+        let table = self.table.lock().expect("no holder of this lock panics");
+        table.values().cloned().collect()
+    }
+
+    /// The worker's try did what it should.
+    pub(super) fn succeeded(&self, worker: Worker) {
+        self.record(worker, None, String::new());
+    }
+
+    /// The worker's try failed at the network or the host; failures in a row.
+    pub(super) fn failed(&self, worker: Worker, error: &EgressError) -> u32 {
+        self.record(worker, Some(error.cause), error.to_string())
+    }
+
+    fn record(&self, worker: Worker, cause: Option<Cause>, detail: String) -> u32 {
+        let now_ms = self.clock.wall_ms();
+        let mut table = self.table.lock().expect("no holder of this lock panics");
+        let last = table.get(&worker);
+        let failures = match cause {
+            None => 0,
+            Some(_) => last.map_or(0, |last| last.failures).saturating_add(1),
+        };
+        let since_ms = last
+            .filter(|last| last.sorted == cause)
+            .map_or(now_ms, |last| last.since_ms);
+        let outcome = Outcome {
+            worker,
+            cause: cause.map(Cause::as_str),
+            detail,
+            failures,
+            at_ms: now_ms,
+            since_ms,
+            sorted: cause,
+        };
+        table.insert(worker, outcome);
+        self.tell(&table, now_ms);
+        failures
+    }
+
+    fn tell(&self, table: &BTreeMap<Worker, Outcome>, now_ms: i64) {
+        let draw = |code, holds: &dyn Fn(&Outcome, Cause) -> bool| {
+            let found: Vec<String> = table
+                .values()
+                .filter(|outcome| outcome.sorted.is_some_and(|cause| holds(outcome, cause)))
+                .map(|outcome| {
+                    let code = outcome.cause.unwrap_or_default();
+                    format!("{}: {code}: {}", outcome.worker.name(), outcome.detail)
+                })
+                .collect();
+            if found.is_empty() {
+                self.conditions.clear(code);
+            } else {
+                self.conditions.raise(code, found.join("; "), now_ms);
+            }
+        };
+        draw(Code::Unauthorized, &|_, cause| is_refusal(cause));
+        for (code, flow) in [
+            (Code::ApiUnreachable, FlowId::Api),
+            (Code::BusUnreachable, FlowId::Bus),
+            (Code::MediaUnreachable, FlowId::Media),
+        ] {
+            draw(code, &|outcome, cause| {
+                outcome.worker.flow() == flow
+                    && !is_refusal(cause)
+                    && (outcome.failures >= SHOWN_AFTER || cause.needs_a_person())
+            });
+        }
+    }
+}
+
+/// The host answers, but not to this box.
+pub(super) const fn is_refusal(cause: Cause) -> bool {
+    matches!(cause, Cause::Unauthorized | Cause::Forbidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn error(cause: Cause) -> EgressError {
+        EgressError {
+            cause,
+            host: "host".into(),
+            detail: String::new(),
+            retry_after: None,
+        }
+    }
+
+    fn outcomes() -> (Outcomes, Conditions, Arc<ManualClock>) {
+        let conditions = Conditions::default();
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let outcomes = Outcomes::new(conditions.clone(), clock.clone());
+        (outcomes, conditions, clock)
+    }
+
+    #[test]
+    fn one_passing_fault_is_no_condition_but_two_are() {
+        let (outcomes, conditions, clock) = outcomes();
+        assert_eq!(outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)), 1);
+        assert!(!conditions.holds(Code::ApiUnreachable));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)), 2);
+        assert!(conditions.holds(Code::ApiUnreachable));
+        assert_eq!(outcomes.list()[0].since_ms, 0);
+        // Another worker's success at the same host says nothing of this one's.
+        outcomes.succeeded(Worker::Push);
+        assert!(conditions.holds(Code::ApiUnreachable));
+        outcomes.succeeded(Worker::Pull);
+        assert!(!conditions.holds(Code::ApiUnreachable));
+    }
+
+    #[test]
+    fn what_needs_a_person_is_shown_at_once_and_a_refusal_is_not_an_outage() {
+        let (outcomes, conditions, _) = outcomes();
+        outcomes.failed(Worker::Bus, &error(Cause::Unauthorized));
+        outcomes.failed(Worker::Bus, &error(Cause::Unauthorized));
+        assert!(conditions.holds(Code::Unauthorized));
+        assert!(!conditions.holds(Code::BusUnreachable));
+        outcomes.failed(Worker::Media, &error(Cause::TlsUnknownIssuer));
+        assert!(conditions.holds(Code::MediaUnreachable));
+        outcomes.succeeded(Worker::Bus);
+        assert!(!conditions.holds(Code::Unauthorized));
+    }
+}

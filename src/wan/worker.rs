@@ -1,0 +1,324 @@
+//! What all workers share: steps, back-off, and proof of life.
+//!
+//! ```text
+//!            Ok(Again)                      Err: wait(back-off, Retry-After)
+//!   step ---------------> step      step ------------------------------------> step
+//!        ---------------> step           Err(401, 403): pause ---------------> step
+//!         Ok(Idle): rest
+//! ```
+//! A worker is a value with one `step`; a thread per worker calls it until the shutdown. Each wait inside a step has a
+//! deadline of its own; a watchdog looks that steps end at all, and ends the connections of one that does not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::egress::{Cause, EgressError};
+use super::outcome::{Outcomes, Worker, is_refusal};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::identity::dice;
+use crate::shutdown::Shutdown;
+use crate::store::{Bell, ReadError, WriteError};
+
+/// Refused credentials are tried again this seldom, unless back-off is slower still: a person has to act first.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+
+/// A host that is overloaded or at fault is left alone this long at least (Azure's throttling asks for about that).
+pub const BUSY_HOST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A worker shows life at least this often, or its connections are ended. Longer than the longest single wait of a
+/// request (connect 120 s, first byte 120 s and a hold of 60 s at the most).
+pub const LIFE_SIGN: Duration = Duration::from_secs(330);
+
+/// What follows a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// There may be more to do.
+    Again,
+    /// Nothing to do for so long, unless the worker's own bell rings.
+    Rest(Duration),
+}
+
+/// A step that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// Network or host.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The store can't take it now.
+    #[error("the store can't be written")]
+    Write(#[from] WriteError),
+    /// The store can't be read.
+    #[error("the store can't be read")]
+    Read(#[from] ReadError),
+    /// The disk.
+    #[error("the disk refuses")]
+    Disk(#[from] std::io::Error),
+}
+
+/// One flow's work.
+pub(super) trait Work: Send {
+    /// Does one piece of work, in bounded time.
+    fn step(&mut self, life: &Life) -> Result<Next, StepError>;
+
+    /// Whether it tells its outcomes itself, as one whose steps may succeed in part.
+    fn tells_outcomes(&self) -> bool {
+        false
+    }
+
+    /// Waits for `wait` or until there is something to do; true when the box shuts down.
+    fn rest(&mut self, wait: Duration, shutdown: &Shutdown) -> bool {
+        shutdown.wait(wait)
+    }
+}
+
+/// A worker's proof of life. Clones share it.
+#[derive(Clone)]
+pub(super) struct Life {
+    clock: Arc<dyn Clock>,
+    /// Monotonic milliseconds by which the next sign is due.
+    due_ms: Arc<AtomicU64>,
+    signs: Arc<AtomicU64>,
+}
+
+impl Life {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let life = Self {
+            clock,
+            due_ms: Arc::default(),
+            signs: Arc::default(),
+        };
+        life.sign();
+        life
+    }
+
+    /// The worker got somewhere.
+    pub(super) fn sign(&self) {
+        self.sign_before_rest(Duration::ZERO);
+    }
+
+    /// The worker will be silent for `rest` on purpose.
+    pub(super) fn sign_before_rest(&self, rest: Duration) {
+        let due = self.clock.monotonic() + rest + LIFE_SIGN;
+        self.due_ms.store(milliseconds(due), Ordering::Relaxed);
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a sign is overdue.
+    pub(super) fn is_overdue(&self) -> bool {
+        milliseconds(self.clock.monotonic()) > self.due_ms.load(Ordering::Relaxed)
+    }
+
+    /// Signs so far.
+    pub(super) fn signs(&self) -> u64 {
+        self.signs.load(Ordering::Relaxed)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Calls `work.step` until the shutdown.
+pub(super) fn run(
+    worker: Worker,
+    work: &mut dyn Work,
+    life: &Life,
+    retry: Backoff,
+    outcomes: &Outcomes,
+    shutdown: &Shutdown,
+) {
+    let mut failures = 0;
+    while !shutdown.is_triggered() {
+        life.sign();
+        let (rest, is_idle) = match work.step(life) {
+            Ok(next) => {
+                failures = 0;
+                if !work.tells_outcomes() {
+                    outcomes.succeeded(worker);
+                }
+                match next {
+                    Next::Again => continue,
+                    Next::Rest(rest) => (rest, true),
+                }
+            }
+            Err(_) if shutdown.is_triggered() => break,
+            Err(error) => {
+                failures += 1;
+                if let StepError::Egress(error) = &error {
+                    outcomes.failed(worker, error);
+                }
+                let wait = wait_after(&error, failures, retry);
+                tracing::warn!(
+                    event = "wan.step_failed",
+                    worker = worker.name(),
+                    cause = cause_of(&error),
+                    error = chain(&error),
+                    failures,
+                    wait_ms = milliseconds(wait),
+                );
+                (wait, false)
+            }
+        };
+        life.sign_before_rest(rest);
+        let ends = if is_idle {
+            work.rest(rest, shutdown)
+        } else {
+            // A bell must not cut a back-off short.
+            shutdown.wait(rest)
+        };
+        if ends {
+            break;
+        }
+    }
+}
+
+/// The shutdown is looked for this often while a bell is waited for.
+const BELL_SLICE: Duration = Duration::from_millis(250);
+
+/// Waits for `wait` or the bell; true when the box shuts down.
+pub(super) fn rest_on_bell(bell: &Bell, wait: Duration, shutdown: &Shutdown) -> bool {
+    let mut left = wait;
+    while !shutdown.is_triggered() && !left.is_zero() {
+        let slice = left.min(BELL_SLICE);
+        if bell.wait(slice) {
+            break;
+        }
+        left -= slice;
+    }
+    shutdown.is_triggered()
+}
+
+/// How long to wait after the `failures`-th failure in a row.
+fn wait_after(error: &StepError, failures: u32, retry: Backoff) -> Duration {
+    let wait = retry.wait(failures, dice());
+    let StepError::Egress(error) = error else {
+        return wait;
+    };
+    let asked = error.retry_after.unwrap_or(Duration::ZERO);
+    let floor = match error.cause {
+        cause if is_refusal(cause) || cause == Cause::Gone => REFUSED_PAUSE,
+        Cause::Throttled | Cause::Server => BUSY_HOST_PAUSE,
+        _ => Duration::ZERO,
+    };
+    wait.max(asked).max(floor)
+}
+
+fn cause_of(error: &StepError) -> &'static str {
+    match error {
+        StepError::Egress(error) => error.cause.as_str(),
+        StepError::Write(_) | StepError::Read(_) => "store",
+        StepError::Disk(_) => "disk",
+    }
+}
+
+/// An error with its causes, for the log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::telemetry::Conditions;
+
+    struct Script {
+        steps: Vec<Result<Next, Cause>>,
+        rests: Arc<AtomicU64>,
+        shutdown: Shutdown,
+    }
+
+    fn error(cause: Cause, retry_after: Option<Duration>) -> StepError {
+        StepError::Egress(EgressError {
+            cause,
+            host: "host".into(),
+            detail: String::new(),
+            retry_after,
+        })
+    }
+
+    impl Work for Script {
+        fn step(&mut self, _: &Life) -> Result<Next, StepError> {
+            if self.steps.is_empty() {
+                self.shutdown.trigger();
+                return Ok(Next::Again);
+            }
+            self.steps.remove(0).map_err(|cause| error(cause, None))
+        }
+
+        fn rest(&mut self, _: Duration, _: &Shutdown) -> bool {
+            self.rests.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
+
+    fn retry() -> Backoff {
+        Backoff::new(Duration::from_millis(1), Duration::from_millis(2)).unwrap()
+    }
+
+    #[test]
+    fn steps_follow_each_other_until_the_shutdown() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let outcomes = Outcomes::new(Conditions::default(), Arc::clone(&clock));
+        let (shutdown, rests) = (Shutdown::default(), Arc::new(AtomicU64::new(0)));
+        let mut work = Script {
+            steps: vec![
+                Ok(Next::Again),
+                Err(Cause::Dns),
+                Err(Cause::Dns),
+                Ok(Next::Rest(Duration::from_secs(9))),
+            ],
+            rests: Arc::clone(&rests),
+            shutdown: shutdown.clone(),
+        };
+        let life = Life::new(clock);
+        run(
+            Worker::Pull,
+            &mut work,
+            &life,
+            retry(),
+            &outcomes,
+            &shutdown,
+        );
+        assert!(work.steps.is_empty());
+        assert_eq!(rests.load(Ordering::Relaxed), 1, "a back-off is no rest");
+        assert_eq!(outcomes.list()[0].failures, 0);
+    }
+
+    #[test]
+    fn a_refusal_pauses_and_a_host_that_asks_for_time_gets_it() {
+        let refused = wait_after(&error(Cause::Unauthorized, None), 1, retry());
+        assert!(refused >= REFUSED_PAUSE);
+        let asked = Duration::from_secs(7);
+        let wait = wait_after(&error(Cause::Throttled, Some(asked)), 1, retry());
+        assert_eq!(wait, asked);
+        let wait = wait_after(&error(Cause::ConnectionLost, None), 1, retry());
+        assert!(wait <= Duration::from_millis(2));
+    }
+
+    #[test]
+    fn life_is_overdue_only_beyond_an_announced_rest() {
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let life = Life::new(clock.clone());
+        life.sign_before_rest(Duration::from_secs(600));
+        clock.advance(Duration::from_secs(600) + LIFE_SIGN);
+        assert!(!life.is_overdue());
+        clock.advance(Duration::from_secs(1));
+        assert!(life.is_overdue());
+        life.sign();
+        assert!(!life.is_overdue());
+        assert_eq!(life.signs(), 3);
+    }
+}
