@@ -4,8 +4,6 @@
 //! documents, orders and blobs in, shows what came out, and makes things go wrong. It shares no code with the
 //! product, so that a misunderstanding cannot hide in both.
 
-#![allow(dead_code)] // The bus and the blob flow follow with the next commits.
-
 mod api;
 mod args;
 mod blob;

@@ -1,6 +1,7 @@
 //! The control API: plain HTTP and JSON, for tests and scripts, never for a box. README.md lists every call.
 //! It stays open while the platform is "offline".
 
+mod blobs;
 mod bus;
 mod documents;
 mod events;
@@ -120,6 +121,9 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         }
         ("POST", ["orders"]) => bus::order(call, platform).await,
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
+        (_, ["blobs", container, name @ ..]) if !name.is_empty() => {
+            blobs::route(call, platform, &format!("{container}/{}", name.join("/"))).await
+        }
         _ => Err(CallError::NoSuchCall),
     }
 }

@@ -13,6 +13,7 @@
 //! One connection writes. A snapshot reads on a connection of its own, so a slow client holds up nobody.
 //! WAL with `synchronous=NORMAL`: a killed emulator loses nothing; a power cut of the test machine may.
 
+pub mod blobs;
 pub mod documents;
 pub mod entities;
 
