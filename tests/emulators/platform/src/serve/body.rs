@@ -65,12 +65,28 @@ impl HttpBody for Chunks {
 
 /// `inner`, cut after `bytes`: what follows is an error, so the connection ends without a proper end.
 pub fn truncated(inner: Body, bytes: u64) -> Body {
-    Truncated { inner, left: bytes }.boxed_unsync()
+    Truncated {
+        inner,
+        left: bytes,
+        flushed: Box::pin(tokio::time::sleep(FLUSH_TIME)),
+    }
+    .boxed_unsync()
 }
+
+/// Between the last byte and the cut: the HTTP server throws away what it has not sent when a body fails.
+const FLUSH_TIME: Duration = Duration::from_millis(200);
 
 struct Truncated {
     inner: Body,
     left: u64,
+    flushed: Pin<Box<Sleep>>,
+}
+
+impl Truncated {
+    fn cut(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        ready!(self.flushed.as_mut().poll(context));
+        Poll::Ready(Some(Err(io::Error::other("cut by a fault"))))
+    }
 }
 
 impl HttpBody for Truncated {
@@ -82,17 +98,18 @@ impl HttpBody for Truncated {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if self.left == 0 {
-            return Poll::Ready(Some(Err(io::Error::other("cut by a fault"))));
+            return self.cut(context);
         }
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)) else {
             // Shorter than the cut: the client must still not take it for whole.
             self.left = 0;
-            return Poll::Ready(Some(Err(io::Error::other("cut by a fault"))));
+            return self.cut(context);
         };
         let frame = frame.map(|frame| {
             frame.map_data(|mut data| {
                 data.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= data.len() as u64;
+                self.flushed.as_mut().reset(Instant::now() + FLUSH_TIME);
                 data
             })
         });
