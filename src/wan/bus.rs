@@ -33,6 +33,8 @@ use crate::units::ByteSize;
 pub const MAX_MESSAGE: ByteSize = ByteSize::mib(1);
 /// A signature is valid this long; a new one is made at half of it.
 const SIGNATURE_LIFE_S: i64 = 20 * 60;
+/// Two clocks within this are taken for equal.
+const CLOCK_TOLERANCE_S: i64 = 60;
 /// A 204 that came sooner than this was no long poll: wait, so that no loop spins.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 
@@ -96,44 +98,65 @@ impl Bus {
         }
     }
 
-    fn ask(&mut self, method: Method, path: &str, hold: Duration) -> Result<Answer, EgressError> {
+    fn ask(&mut self, method: &Method, path: &str, hold: Duration) -> Result<Answer, EgressError> {
+        let answer = self.ask_once(method, path, hold)?;
+        if answer.status() == 401 && !self.is_signature_fresh() {
+            // The answer told the platform's time, and the signature was made by another: the clock was wrong, not the key.
+            tracing::info!(
+                event = "bus.clock_corrected",
+                offset_ms = self.time.offset_ms()
+            );
+            return self.ask_once(method, path, hold);
+        }
+        Ok(answer)
+    }
+
+    fn ask_once(
+        &mut self,
+        method: &Method,
+        path: &str,
+        hold: Duration,
+    ) -> Result<Answer, EgressError> {
         let signature = self.signature();
         let answer = self.client.send(&Request {
-            method,
+            method: method.clone(),
             url: &format!("{}/messages/{path}", self.entity_url),
             headers: &[("authorization", signature.expose())],
             body: None,
             hold,
         })?;
         self.time.observe(answer.date());
-        if answer.status() == 401 {
-            // The answer told the platform's time: the next signature is made with it.
-            self.signature = None;
-        }
         Ok(answer)
     }
 
+    /// A signature of a later time than now is none: it was made by a wrong clock.
+    fn is_signature_fresh(&self) -> bool {
+        let now_s = self.time.now_ms() / 1000;
+        self.signature.as_ref().is_some_and(|(_, made_at_s)| {
+            (-CLOCK_TOLERANCE_S..SIGNATURE_LIFE_S / 2).contains(&(now_s - made_at_s))
+        })
+    }
+
     fn signature(&mut self) -> Secret {
-        let now = self.time.now_ms() / 1000;
-        match &self.signature {
-            // Also when time went back: the signature could then be one of a wrong clock.
-            Some((signature, made_at)) if (0..SIGNATURE_LIFE_S / 2).contains(&(now - made_at)) => {
-                signature.clone()
-            }
-            _ => {
-                let expiry = u64::try_from(now + SIGNATURE_LIFE_S).unwrap_or(0);
-                let config = &self.config;
-                let signature = sas::sign(&self.entity_url, &config.key_name, &config.key, expiry);
-                self.signature = Some((signature.clone(), now));
-                signature
-            }
+        if let Some((signature, _)) = self
+            .signature
+            .as_ref()
+            .filter(|_| self.is_signature_fresh())
+        {
+            return signature.clone();
         }
+        let now_s = self.time.now_ms() / 1000;
+        let expiry = u64::try_from(now_s + SIGNATURE_LIFE_S).unwrap_or(0);
+        let config = &self.config;
+        let signature = sas::sign(&self.entity_url, &config.key_name, &config.key, expiry);
+        self.signature = Some((signature.clone(), now_s));
+        signature
     }
 
     fn receive(&mut self) -> Result<Option<(Lock, Vec<u8>)>, StepError> {
         let wait = self.config.wait;
         let path = format!("head?timeout={}", wait.as_secs());
-        let answer = self.ask(Method::POST, &path, wait)?;
+        let answer = self.ask(&Method::POST, &path, wait)?;
         if answer.status() == 204 {
             return Ok(None);
         }
@@ -189,7 +212,7 @@ impl Bus {
 
     /// Takes the message off the queue. A lost lock is no failure: it comes again and is then a duplicate.
     fn complete(&mut self, lock: &Lock) -> Result<(), EgressError> {
-        let answer = self.ask(Method::DELETE, &lock.settle_path, Duration::ZERO)?;
+        let answer = self.ask(&Method::DELETE, &lock.settle_path, Duration::ZERO)?;
         if answer.status() == 404 {
             tracing::info!(event = "bus.lock_lost");
             return Ok(());
@@ -200,7 +223,7 @@ impl Bus {
     /// Gives the message back at once instead of when its lock ends.
     fn unlock(&mut self, lock: &Lock) {
         let given_back = self
-            .ask(Method::PUT, &lock.settle_path, Duration::ZERO)
+            .ask(&Method::PUT, &lock.settle_path, Duration::ZERO)
             .and_then(Answer::success);
         if let Err(error) = given_back {
             tracing::debug!(event = "bus.unlock_failed", error = chain(&error));

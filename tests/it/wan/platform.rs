@@ -1,0 +1,207 @@
+//! The platform emulator as a process of its own, and the verbs tests speak to it with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub const SITE: &str = "shop-1";
+pub const TOKEN: &str = "token-of-shop-1";
+pub const KEY_NAME: &str = "box";
+pub const KEY: &str = "a2V5IG9mIHRoZSBidXM=";
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Waits until `reached` gives something.
+pub fn eventually<T>(what: &str, mut reached: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = reached() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not reached in time: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running platform.
+pub struct Platform {
+    child: Child,
+    ready: Value,
+    control: ureq::Agent,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Platform {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ready_file = dir.path().join("ready.json");
+        // Beside the test's own binary: target/debug/deps/it-… and target/debug/platform-emulator.
+        let own = std::env::current_exe().unwrap();
+        let emulator = own.ancestors().nth(2).unwrap().join("platform-emulator");
+        assert!(
+            emulator.is_file(),
+            "{} is missing: cargo build --workspace",
+            emulator.display()
+        );
+        let child = Command::new(emulator)
+            .args(["--site", SITE, "--token", TOKEN])
+            .args(["--bus-key-name", KEY_NAME, "--bus-key", KEY])
+            .arg("--ca-dir")
+            .arg(dir.path().join("ca"))
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ready = eventually("the platform serves", || fs::read(&ready_file).ok());
+        let control = ureq::Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
+        Self {
+            child,
+            ready: serde_json::from_slice(&ready).unwrap(),
+            control,
+            _dir: dir,
+        }
+    }
+
+    pub fn text(&self, key: &str) -> &str {
+        self.ready[key].as_str().unwrap()
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        Path::new(self.text("ca_file")).to_path_buf()
+    }
+
+    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Value {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}/control/{path}", self.text("control_url")));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = if method == "GET" {
+            self.control.run(request.body(()).unwrap()).unwrap()
+        } else {
+            self.control.run(request.body(body).unwrap()).unwrap()
+        };
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    pub fn put_document(&self, collection: &str, id: &str, data: &Value) {
+        let path = format!("documents/{collection}/{id}");
+        self.call("PUT", &path, &[], data.to_string().as_bytes());
+    }
+
+    pub fn delete_document(&self, collection: &str, id: &str) {
+        self.call("DELETE", &format!("documents/{collection}/{id}"), &[], b"");
+    }
+
+    /// Loads `count` products `p0`, `p1`, …
+    pub fn load_products(&self, count: u32) {
+        let lines: String = (0..count)
+            .map(|n| {
+                format!(
+                    "{{\"id\":\"p{n}\",\"name\":\"Product {n}\",\"barcodes\":[\"300000{n:07}\"],\
+                     \"price\":{{\"amount\":\"{}.20\",\"currency\":\"EUR\"}}}}\n",
+                    n % 90
+                )
+            })
+            .collect();
+        self.call("POST", "documents/products", &[], lines.as_bytes());
+    }
+
+    /// All changes so far fall off the feed.
+    pub fn forget_changes(&self) {
+        self.call("POST", "feed/forget", &[], b"");
+    }
+
+    /// `fault` hits the next `times` requests of `flow` whose path holds `path`, of `method` if one is given.
+    pub fn arm(&self, fault: &str, flow: &str, times: u32, method: Option<&str>, path: &str) {
+        let mut body =
+            serde_json::json!({"fault": fault, "flow": flow, "times": times, "path": path});
+        if let Some(method) = method {
+            body["method"] = method.into();
+        }
+        self.call("POST", "faults", &[], body.to_string().as_bytes());
+    }
+
+    /// Whether every armed fault has hit.
+    pub fn faults_are_spent(&self) -> bool {
+        self.call("GET", "faults", &[], b"")["faults"] == Value::Array(Vec::new())
+    }
+
+    pub fn order(&self, order_id: &str) {
+        let body = serde_json::json!({"order_id": order_id, "lines": [{"name": "Café crème"}]});
+        self.call("POST", "orders", &[], body.to_string().as_bytes());
+    }
+
+    /// Anything, as it is, into the site's queue.
+    pub fn message(&self, message_id: &str, body: &[u8]) {
+        let broker = serde_json::json!({"MessageId": message_id}).to_string();
+        self.call(
+            "POST",
+            &format!("bus/site-{SITE}/messages"),
+            &[("BrokerProperties", &broker)],
+            body,
+        );
+    }
+
+    /// All locks end now: what was received and not completed comes again.
+    pub fn drop_locks(&self) {
+        self.call("DELETE", &format!("bus/site-{SITE}/locks"), &[], b"");
+    }
+
+    /// Messages in the site's queue, locked or not.
+    pub fn queued(&self) -> usize {
+        let queue = self.call("GET", &format!("bus/site-{SITE}"), &[], b"");
+        queue["messages"].as_array().unwrap().len()
+    }
+
+    /// What boxes reported so far.
+    pub fn events(&self) -> Vec<Value> {
+        let events = self.call("GET", "events", &[], b"");
+        events["events"].as_array().unwrap().clone()
+    }
+
+    /// Stores a blob; with `document`, also its media document. Its data.
+    pub fn put_blob(&self, name: &str, bytes: &[u8], document: bool) -> Value {
+        let path = format!("blobs/images/{name}?document={}", u8::from(document));
+        self.call("PUT", &path, &[("content-type", "image/png")], bytes)
+    }
+
+    /// The last requests, each as one line of text.
+    pub fn requests(&self) -> Vec<String> {
+        let requests = self.call("GET", "requests", &[], b"");
+        let last = requests["last"].as_array().unwrap();
+        last.iter().map(ToString::to_string).collect()
+    }
+
+    /// How many of the last requests hold all of `parts`.
+    pub fn asked(&self, parts: &[&str]) -> usize {
+        self.requests()
+            .iter()
+            .filter(|line| parts.iter().all(|part| line.contains(part)))
+            .count()
+    }
+}

@@ -1,0 +1,169 @@
+//! A box's store and WAN side in this process, set up by a site file as an installer would write it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use comptoir::clock::{Clock, SystemClock};
+use comptoir::config::Config;
+use comptoir::shutdown::Shutdown;
+use comptoir::store::Store;
+use comptoir::store::catalogue::Stored;
+use comptoir::telemetry::{Code, Telemetry};
+use comptoir::wan::{Outcome, Wan, WanHandle, WanParts, Worker};
+
+use super::platform::{KEY, KEY_NAME, Platform, SITE, TOKEN, eventually};
+
+pub struct Shop {
+    dir: tempfile::TempDir,
+    site_file: String,
+    clock: Arc<dyn Clock>,
+    running: Option<Running>,
+}
+
+struct Running {
+    store: Store,
+    telemetry: Telemetry,
+    shutdown: Shutdown,
+    wan: WanHandle,
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shop {
+    /// Set up for `platform`, not started.
+    pub fn of(platform: &Platform) -> Self {
+        let site_file = format!(
+            "[site]\nsite_id = \"{SITE}\"\n\
+             [wan]\napi_url = \"{}\"\nbus_url = \"{}\"\nmedia_url = \"{}\"\n\
+             token = \"{TOKEN}\"\nretry_first_ms = 100\nretry_max_s = 1\n\
+             [wan.trust]\nca_files = [\"{}\"]\n\
+             [wan.bus]\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\nwait_s = 2\n\
+             [wan.pull]\nwait_s = 5\n\
+             [wan.deadlines]\nfirst_byte_s = 2\nstall_s = 2\n",
+            platform.text("api_url"),
+            platform.text("bus_url"),
+            platform.text("blob_url"),
+            platform.ca_file().display(),
+        );
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            site_file,
+            clock: Arc::new(SystemClock::default()),
+            running: None,
+        }
+    }
+
+    /// The same with a changed site file.
+    pub fn with(mut self, from: &str, to: &str) -> Self {
+        assert!(
+            self.site_file.contains(from),
+            "{from} is not in the site file"
+        );
+        self.site_file = self.site_file.replace(from, to);
+        self
+    }
+
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub fn start(mut self) -> Self {
+        self.start_again();
+        self
+    }
+
+    pub fn start_again(&mut self) {
+        let text = format!(
+            "{}\n[store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
+            self.site_file,
+            self.dir.path().display()
+        );
+        let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
+        let store = Store::open(&config.store, Arc::new(SystemClock::default())).unwrap();
+        let (telemetry, shutdown) = (Telemetry::default(), Shutdown::default());
+        let wan = Wan::start(WanParts {
+            config: config.wan,
+            site_id: config.site.site_id,
+            store: store.clone(),
+            telemetry: telemetry.clone(),
+            clock: Arc::clone(&self.clock),
+            shutdown: shutdown.clone(),
+        })
+        .unwrap();
+        self.running = Some(Running {
+            store,
+            telemetry,
+            shutdown,
+            wan,
+        });
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown.trigger();
+            running.wan.join();
+        }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the shop is open")
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.running().store
+    }
+
+    pub fn outcome(&self, worker: Worker) -> Option<Outcome> {
+        let outcomes = self.running().wan.outcomes().list();
+        outcomes
+            .into_iter()
+            .find(|outcome| outcome.worker == worker)
+    }
+
+    pub fn offset_ms(&self) -> Option<i64> {
+        self.running().wan.time().offset_ms()
+    }
+
+    pub fn condition(&self, code: Code) -> Option<String> {
+        let list = self.running().telemetry.conditions.list();
+        list.into_iter()
+            .find(|(found, _)| *found == code)
+            .map(|(_, condition)| condition.detail)
+    }
+
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.running().telemetry.metrics.render();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    pub fn document(&self, collection: &str, id: &str) -> Option<Stored> {
+        self.store().catalogue.document(collection, id).unwrap()
+    }
+
+    pub fn documents(&self, collection: &str) -> i64 {
+        let counts = self.store().catalogue.collections().unwrap();
+        counts
+            .iter()
+            .find(|count| count.collection == collection)
+            .map_or(0, |count| count.documents)
+    }
+
+    /// Waits until the first snapshot is whole.
+    pub fn filled(&self) {
+        eventually("the catalogue is filled", || {
+            self.store().catalogue.cursor().unwrap()
+        });
+    }
+
+    pub fn order_ids(&self) -> Vec<String> {
+        let orders = self.store().orders.list(0, None, 100).unwrap();
+        orders.into_iter().map(|order| order.order_id).collect()
+    }
+}
