@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`wire`] | frames and messages: bytes in, values out, no input or output of its own |
 //! | [`handshake`] | the proofs of both sides and the session key, as pure functions |
+//! | [`session`] | one connection to one device: connect, prove, talk, with a deadline on every wait |
 
 pub mod handshake;
+pub mod session;
 pub mod wire;
