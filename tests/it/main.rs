@@ -4,6 +4,8 @@
     reason = "a test helper's panic is the test's report"
 )]
 
+mod dispatch;
+mod kitchen;
 mod tidy;
 mod update;
 mod wan;

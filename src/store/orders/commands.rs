@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::document::OrderDocument;
 use super::outbox::{self, Lane};
 use super::view::find;
-use super::{OrderState, Orders, intake};
+use super::{LIST_BOUND, OrderState, Orders, ReadError, intake};
 use crate::digest::hex;
 use crate::identity::random_bytes;
 use crate::store::events::StoreEvent;
@@ -68,6 +68,15 @@ pub enum Outcome {
     Expired,
     /// Nobody can say.
     Unknown,
+}
+
+/// Who has something to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkWaiting {
+    /// Roles for which commands are open that no device holds.
+    pub roles: Vec<String>,
+    /// Devices that hold a command.
+    pub devices: Vec<String>,
 }
 
 /// What became of news about a command.
@@ -121,6 +130,27 @@ struct Held {
 }
 
 impl Orders {
+    /// Who has something to do; at most [`LIST_BOUND`] roles and as many devices.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn work_waiting(&self) -> Result<WorkWaiting, ReadError> {
+        self.readers.read_together(|conn| {
+            let names = |query: &str| {
+                conn.prepare_cached(query)?
+                    .query_map([LIST_BOUND as i64], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()
+            };
+            Ok(WorkWaiting {
+                roles: names("SELECT DISTINCT role FROM commands WHERE state = 0 LIMIT ?1")?,
+                devices: names(
+                    "SELECT DISTINCT device_id FROM commands WHERE state IN (1, 2, 3)
+                     AND device_id IS NOT NULL LIMIT ?1",
+                )?,
+            })
+        })
+    }
+
     /// The command `device_id` is to work on: the one it holds already, or else the oldest open one for `role`, which
     /// it holds from now on, under the next number of its own sequence.
     pub fn next_command(&self, device_id: &str, role: &str) -> Reply<Option<Command>> {

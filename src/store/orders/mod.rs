@@ -32,7 +32,7 @@ use super::readers::{ReadError, Readers};
 use super::writer::{Reply, Writer, WriterParts};
 use crate::clock::Clock;
 
-pub use commands::{Command, CommandChanged, Outcome};
+pub use commands::{Command, CommandChanged, Outcome, WorkWaiting};
 pub use document::{MAX_NAME, MAX_ORDER_BYTES, OrderDocument, OrderShapeError};
 pub use intake::{Advanced, InboxMessage, Received, Source, Submission, Submitted};
 pub use outbox::{Lane, LaneCounts, OutboxCounts, OutboxItem, Receipt, ReceiptTaken};

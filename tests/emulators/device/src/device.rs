@@ -27,6 +27,9 @@ use crate::wire::{Command, Outcome, ToBox};
 /// The commands this device knows how to do.
 const KINDS: [&str; 1] = ["order"];
 
+/// How often a device at work looks whether it may be done sooner.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What a session says to a command.
 pub enum Verdict {
     /// It is on disk.
@@ -213,12 +216,17 @@ impl Device {
     }
 
     fn execute(&self, command: &Command) -> anyhow::Result<()> {
-        let (delay, failed) = {
-            let mut faults = self.faults();
-            let failed = strike(&mut faults.fail).then_some(faults.fail_outcome);
-            (Duration::from_millis(faults.done_delay_ms), failed)
+        self.take_its_time();
+        // A device that lost its memory meanwhile lost this too; what it was sent again counts.
+        let command = match lock(&self.memory).state(&command.id) {
+            Some(State::Accepted(command)) => command.as_ref().clone(),
+            _ => return Ok(()),
         };
-        thread::sleep(delay);
+        let command = &command;
+        let failed = {
+            let mut faults = self.faults();
+            strike(&mut faults.fail).then_some(faults.fail_outcome)
+        };
         if let Some(outcome) = failed {
             return self.finish(command, outcome, "failed on demand");
         }
@@ -229,6 +237,14 @@ impl Device {
         lock(&self.kitchen).show(command, marked)?;
         self.executed.fetch_add(1, Ordering::Relaxed);
         self.finish(command, Outcome::Ok, "")
+    }
+
+    /// Waits as long as executing takes, also when that changes meanwhile.
+    fn take_its_time(&self) {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(self.faults().done_delay_ms) {
+            thread::sleep(LOOK);
+        }
     }
 
     fn finish(&self, command: &Command, outcome: Outcome, detail: &str) -> anyhow::Result<()> {

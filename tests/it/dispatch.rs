@@ -1,0 +1,443 @@
+//! Commands on their way to a device: the real dispatch and store against the real device emulator, over TCP.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comptoir::clock::SystemClock;
+use comptoir::config::{DevicesConfig, StoreConfig};
+use comptoir::devices::{Dispatch, DispatchHandle, DispatchParts, LinkState};
+use comptoir::identity::BoxIdentity;
+use comptoir::shutdown::Shutdown;
+use comptoir::store::devices::{NewDevice, Paired};
+use comptoir::store::orders::{InboxMessage, Lane, OrderState, Received, Source};
+use comptoir::store::{OrderRules, Store};
+use comptoir::telemetry::{Code, Telemetry};
+use comptoir::units::ByteSize;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::kitchen::{Kitchen, wait_for};
+
+/// The part of a box that commands pass through: store and dispatch.
+struct Shop {
+    store: Store,
+    dispatch: DispatchHandle,
+    telemetry: Telemetry,
+    shutdown: Shutdown,
+    runtime: Option<Runtime>,
+}
+
+fn identity() -> BoxIdentity {
+    BoxIdentity::from_seed([42; 32])
+}
+
+impl Shop {
+    fn open(dir: &Path) -> Self {
+        Self::open_with(dir, Duration::from_secs(3600))
+    }
+
+    fn open_with(dir: &Path, command_ttl: Duration) -> Self {
+        let config = StoreConfig {
+            data_dir: dir.join("data"),
+            catalogue_cache: ByteSize::mib(1),
+            blob_quota: ByteSize::mib(1),
+            orders_reserve: ByteSize::bytes(0),
+        };
+        let rules = OrderRules {
+            default_role: "kitchen".into(),
+            command_ttl,
+        };
+        let clock = Arc::new(SystemClock::default());
+        let store = Store::open_with(&config, rules, clock.clone()).unwrap();
+        let telemetry = Telemetry::default();
+        let (dispatch, handle) = Dispatch::new(DispatchParts {
+            store: store.clone(),
+            identity: Arc::new(identity()),
+            config: DevicesConfig {
+                command_port: 8081,
+                order_role: "kitchen".into(),
+                command_ttl,
+                accept_timeout: Duration::from_secs(10),
+                done_timeout: Duration::from_secs(120),
+                max_devices: 10,
+            },
+            clock,
+            telemetry: telemetry.clone(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let shutdown = Shutdown::default();
+        runtime.spawn(dispatch.run(shutdown.clone()));
+        Self {
+            store,
+            dispatch: handle,
+            telemetry,
+            shutdown,
+            runtime: Some(runtime),
+        }
+    }
+
+    fn pair(&self, role: &str) -> Paired {
+        let device = NewDevice {
+            name: "Écran cuisine".into(),
+            role: role.into(),
+            address: None,
+        };
+        self.store.devices.pair(device).wait().unwrap()
+    }
+
+    /// A paired and running kitchen that the box knows the address of.
+    fn kitchen(&self, dir: &Path) -> (Kitchen, Paired) {
+        let paired = self.pair("kitchen");
+        let mut kitchen = Kitchen::paired(
+            &dir.join("kitchen"),
+            &paired,
+            identity().id(),
+            &identity().public_key(),
+        );
+        self.meet(&mut kitchen, &paired);
+        (kitchen, paired)
+    }
+
+    fn meet(&self, kitchen: &mut Kitchen, paired: &Paired) {
+        let address = kitchen.start();
+        let known = self
+            .store
+            .devices
+            .set_address(&paired.device_id, address.ip(), Some(address.port()))
+            .wait()
+            .unwrap();
+        assert!(known);
+    }
+
+    fn order(&self, order_id: &str) {
+        let body = json!({"order_id": order_id, "placed_at": "2026-11-24T20:00:00Z", "lines": [{"product": "p1"}]});
+        let message = InboxMessage {
+            message_id: format!("m-{order_id}"),
+            source: Source::Bus,
+            body: body.to_string().into_bytes(),
+        };
+        let received = self.store.orders.receive(message).wait().unwrap();
+        assert_eq!(
+            received,
+            Received::New {
+                order_id: order_id.into()
+            }
+        );
+    }
+
+    fn wait_state(&self, order_id: &str, state: OrderState) {
+        wait_for(&format!("{order_id} to be {state:?}"), || {
+            let order = self.store.orders.order(order_id).unwrap().unwrap();
+            (order.state == state).then_some(())
+        });
+    }
+
+    /// What the platform will be told of commands: order and outcome, one each.
+    fn told(&self) -> Vec<(String, String)> {
+        self.store
+            .orders
+            .outbox_due(Lane::Orders, i64::MAX, 1000)
+            .unwrap()
+            .into_iter()
+            .filter(|item| item.kind == "command.done")
+            .map(|item| {
+                let body: Value = serde_json::from_str(item.body.get()).unwrap();
+                (text(&body["order_id"]), text(&body["outcome"]))
+            })
+            .collect()
+    }
+
+    fn wait_told(&self, count: usize) -> Vec<(String, String)> {
+        wait_for(&format!("{count} results in the outbox"), || {
+            let told = self.told();
+            (told.len() >= count).then_some(told)
+        })
+    }
+
+    fn close(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.shutdown.trigger();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(30));
+        }
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn ok(order_ids: &[&str]) -> Vec<(String, String)> {
+    order_ids
+        .iter()
+        .map(|id| ((*id).to_owned(), "ok".to_owned()))
+        .collect()
+}
+
+#[test]
+fn orders_reach_the_kitchen_in_order_and_their_results_the_outbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let ids: Vec<String> = (0..20).map(|n| format!("o-{n}")).collect();
+    for id in &ids[..5] {
+        shop.order(id);
+    }
+    let (kitchen, _) = shop.kitchen(dir.path());
+    for id in &ids[5..] {
+        shop.order(id);
+    }
+    assert_eq!(kitchen.wait_seen(20), ids);
+    let expected: Vec<&str> = ids.iter().map(String::as_str).collect();
+    assert_eq!(shop.wait_told(20), ok(&expected));
+    shop.wait_state("o-19", OrderState::Done);
+    assert!(
+        kitchen
+            .lines()
+            .iter()
+            .all(|line| line["marked_as_duplicate"] == false)
+    );
+    assert_eq!(kitchen.report()["sessions"], 1);
+}
+
+#[test]
+fn a_cut_between_accept_and_done_leaves_one_visible_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"drop_after_accept": 1}));
+    shop.order("o-1");
+    assert_eq!(shop.wait_told(1), ok(&["o-1"]));
+    assert_eq!(kitchen.seen(), ["o-1"]);
+    assert_eq!(
+        kitchen.report()["sessions"],
+        2,
+        "the result came over a second session"
+    );
+}
+
+#[test]
+fn cuts_before_and_after_the_device_took_the_command_leave_one_visible_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"drop_before_accept": 1, "lose_accept": 1}));
+    shop.order("o-1");
+    shop.order("o-2");
+    assert_eq!(shop.wait_told(2), ok(&["o-1", "o-2"]));
+    assert_eq!(kitchen.seen(), ["o-1", "o-2"]);
+    // Both were sent again, but the device remembers and knows that nobody saw them before.
+    assert!(
+        kitchen
+            .lines()
+            .iter()
+            .all(|line| line["marked_as_duplicate"] == false)
+    );
+}
+
+#[test]
+fn a_restart_of_the_box_goes_on_where_it_stood() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"done_delay_ms": 300}));
+    for id in ["o-1", "o-2", "o-3"] {
+        shop.order(id);
+    }
+    shop.wait_state("o-1", OrderState::Accepted);
+    shop.close();
+
+    let shop = Shop::open(dir.path());
+    assert_eq!(shop.wait_told(3), ok(&["o-1", "o-2", "o-3"]));
+    assert_eq!(kitchen.seen(), ["o-1", "o-2", "o-3"]);
+}
+
+#[test]
+fn a_power_cut_of_the_device_goes_on_where_it_stood() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (mut kitchen, paired) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"done_delay_ms": 60_000}));
+    shop.order("o-1");
+    shop.order("o-2");
+    shop.wait_state("o-1", OrderState::Accepted);
+    kitchen.kill();
+    assert!(kitchen.seen().is_empty(), "it had only accepted");
+    shop.meet(&mut kitchen, &paired);
+    assert_eq!(shop.wait_told(2), ok(&["o-1", "o-2"]));
+    assert_eq!(kitchen.seen(), ["o-1", "o-2"]);
+}
+
+#[test]
+fn a_device_that_lost_its_memory_marks_what_may_be_a_duplicate() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"done_delay_ms": 60_000}));
+    shop.order("o-1");
+    shop.wait_state("o-1", OrderState::Accepted);
+    kitchen.forget();
+    kitchen.faults(&json!({"done_delay_ms": 0}));
+    // The box asks again, and the device cannot know whether somebody saw it.
+    assert_eq!(kitchen.wait_seen(1), ["o-1"]);
+    assert_eq!(kitchen.lines()[0]["marked_as_duplicate"], true);
+    assert_eq!(shop.wait_told(1), ok(&["o-1"]));
+}
+
+#[test]
+fn a_device_with_the_wrong_key_gets_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let paired = shop.pair("kitchen");
+    let mut kitchen = Kitchen::paired(
+        &dir.path().join("kitchen"),
+        &paired,
+        identity().id(),
+        &identity().public_key(),
+    )
+    .with(&["--fault", "wrong_key=true"]);
+    shop.order("o-1");
+    shop.meet(&mut kitchen, &paired);
+    wait_for("the wrong key to be refused", || {
+        match shop.dispatch.link(&paired.device_id)? {
+            LinkState::Unreachable { reason, .. } => (reason == "bad_proof").then_some(()),
+            LinkState::Connected => panic!("connected with the wrong key"),
+        }
+    });
+    assert!(kitchen.seen().is_empty());
+    assert_eq!(kitchen.report()["sessions"], 0);
+    shop.wait_state("o-1", OrderState::Received);
+
+    // And the same device with the right one is served.
+    kitchen.faults(&json!({"wrong_key": false}));
+    assert_eq!(kitchen.wait_seen(1), ["o-1"]);
+}
+
+#[test]
+fn frames_that_break_the_protocol_end_the_session_and_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"oversized_frame": 1, "bad_tag": 1}));
+    shop.order("o-1");
+    assert_eq!(shop.wait_told(1), ok(&["o-1"]));
+    assert_eq!(kitchen.seen(), ["o-1"]);
+    let sessions = kitchen.report()["sessions"].as_u64().unwrap();
+    assert!(sessions >= 2, "{sessions} sessions");
+    let log = fs::read_to_string(dir.path().join("kitchen/stderr.log")).unwrap_or_default();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_command_nobody_took_in_time_is_never_executed_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open_with(dir.path(), Duration::from_secs(1));
+    shop.order("o-late");
+    shop.wait_state("o-late", OrderState::Expired);
+    assert_eq!(
+        shop.wait_told(1),
+        [("o-late".to_owned(), "expired".to_owned())]
+    );
+    // A device comes after all: it is given what is new and not what was given up.
+    shop.close();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    shop.order("o-new");
+    assert_eq!(kitchen.wait_seen(1), ["o-new"]);
+    shop.wait_state("o-new", OrderState::Done);
+    assert_eq!(kitchen.seen(), ["o-new"]);
+}
+
+#[test]
+fn a_command_that_comes_too_late_to_the_device_is_refused_by_it_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    // The device loses the command twice: when it comes for the third time, 1.5 s have passed at the least.
+    let shop = Shop::open_with(dir.path(), Duration::from_millis(1500));
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"drop_before_accept": 2}));
+    shop.order("o-1");
+    let told = shop.wait_told(1);
+    // The device refuses it, or, when that took long, the box gave it up before.
+    assert_eq!(told[0].0, "o-1");
+    assert!(
+        ["expired", "unknown"].contains(&told[0].1.as_str()),
+        "{told:?}"
+    );
+    shop.wait_state("o-1", OrderState::Expired);
+    shop.close();
+
+    let shop = Shop::open(dir.path());
+    shop.order("o-2");
+    assert_eq!(kitchen.wait_seen(1), ["o-2"], "never executed");
+    shop.wait_told(2);
+    assert_eq!(shop.told().len(), 2, "and told once");
+}
+
+#[test]
+fn a_failure_on_the_device_is_reported_and_does_not_hold_up_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"fail": 1}));
+    shop.order("o-1");
+    shop.order("o-2");
+    let told = shop.wait_told(2);
+    assert_eq!(told[0], ("o-1".to_owned(), "failed".to_owned()));
+    assert_eq!(told[1], ("o-2".to_owned(), "ok".to_owned()));
+    shop.wait_state("o-1", OrderState::Failed);
+    assert_eq!(kitchen.seen(), ["o-2"]);
+}
+
+#[test]
+fn a_device_that_does_not_listen_is_a_condition_and_is_served_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    shop.order("o-1");
+    wait_for("the vacant role to be told", || {
+        let conditions = &shop.telemetry.conditions;
+        conditions.holds(Code::NoDeviceForRole).then_some(())
+    });
+    let (kitchen, paired) = shop.kitchen(dir.path());
+    shop.wait_told(1);
+    kitchen.faults(&json!({"refuse_connections": true}));
+    wait_for("the device to stop listening", || {
+        (kitchen.report()["connected"] == false).then_some(())
+    });
+    shop.order("o-2");
+    wait_for("the box to notice", || {
+        match shop.dispatch.link(&paired.device_id)? {
+            LinkState::Unreachable { .. } => Some(()),
+            LinkState::Connected => None,
+        }
+    });
+    kitchen.faults(&json!({"refuse_connections": false}));
+    assert_eq!(kitchen.wait_seen(2), ["o-1", "o-2"]);
+    wait_for("the condition to end", || {
+        (!shop.telemetry.conditions.holds(Code::NoDeviceForRole)).then_some(())
+    });
+}
+
+#[test]
+fn the_loop_of_dispatch_answers_a_probe() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open(dir.path());
+    let (tell, answer) = std::sync::mpsc::channel();
+    shop.dispatch.probe(move || tell.send(()).unwrap());
+    answer
+        .recv_timeout(crate::kitchen::DEADLINE)
+        .expect("dispatch is alive");
+}
