@@ -235,7 +235,7 @@ fn the_environments_proxy_is_never_asked() {
     let output = command
         .args([
             "--exact",
-            "wan::a_forgotten_cursor_leads_to_a_new_snapshot_that_sweeps",
+            "wan::pull::a_forgotten_cursor_leads_to_a_new_snapshot_that_sweeps",
         ])
         .output()
         .unwrap();

@@ -1,0 +1,75 @@
+//! Trust, set-up and the end.
+
+use std::time::Duration;
+
+use comptoir::telemetry::Code;
+use comptoir::wan::Worker;
+
+use super::platform::{Platform, TOKEN, eventually};
+use super::shop::Shop;
+
+#[test]
+fn an_unknown_authority_is_refused_by_name_on_every_flow() {
+    let platform = Platform::start();
+    platform.load_products(5);
+    platform.order("order-1");
+    let ca_files = format!("ca_files = [\"{}\"]", platform.ca_file().display());
+    let shop = Shop::of(&platform).with(&ca_files, "ca_files = []").start();
+    for worker in [Worker::Pull, Worker::Bus] {
+        let outcome = eventually("the refusal is known", || {
+            shop.outcome(worker)
+                .filter(|outcome| outcome.cause.is_some())
+        });
+        assert_eq!(
+            outcome.cause,
+            Some("tls_unknown_issuer"),
+            "{}",
+            outcome.detail
+        );
+    }
+    let detail = eventually("it is told", || shop.condition(Code::ApiUnreachable));
+    assert!(detail.contains("tls_unknown_issuer"), "{detail}");
+    assert!(
+        platform.requests().is_empty(),
+        "nothing was said to a host nobody vouches for"
+    );
+}
+
+#[test]
+fn a_broken_ca_file_is_told_and_a_box_without_site_waits() {
+    let platform = Platform::start();
+    let ca_file = platform.ca_file().display().to_string();
+    let shop = Shop::of(&platform)
+        .with(&ca_file, "/nonexistent/ca.pem")
+        .with(TOKEN, "")
+        .start();
+    let detail = shop.condition(Code::CaFileRefused).unwrap();
+    assert!(detail.contains("/nonexistent/ca.pem"), "{detail}");
+    let detail = shop.condition(Code::NotEnrolled).unwrap();
+    assert_eq!(detail, "wan.token is empty");
+    assert!(platform.requests().is_empty());
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_long_poll() {
+    let platform = Platform::start();
+    platform.arm("stall", "bus", 1, None, "/messages/head");
+    let mut shop = Shop::of(&platform)
+        .with("[wan.pull]\nwait_s = 5", "[wan.pull]\nwait_s = 60")
+        .with(
+            "first_byte_s = 2\nstall_s = 2",
+            "first_byte_s = 120\nstall_s = 300",
+        )
+        .start();
+    shop.filled();
+    eventually("the bus is asked", || {
+        platform.faults_are_spent().then_some(())
+    });
+    let start = std::time::Instant::now();
+    shop.stop();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
