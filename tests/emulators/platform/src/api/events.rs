@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::bad_request;
 use crate::platform::{Platform, now_ms};
-use crate::serve::body;
+use crate::serve::body::Payload;
 use crate::serve::reply::{Reply, json as json_reply, problem};
 use crate::store::StoreError;
 use crate::store::events::{self, NewEvent, Stored};
@@ -27,23 +26,30 @@ const MAX_KIND_CHARS: usize = 100;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 pub async fn answer(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     platform: &Arc<Platform>,
 ) -> Result<Reply, StoreError> {
     let key = request
         .headers()
         .get(IDEMPOTENCY_KEY)
-        .and_then(|key| key.to_str().ok())
-        .map(str::trim);
+        .and_then(|key| key.to_str().ok());
     let key = match key {
-        Some(key) if (1..=MAX_KEY_CHARS).contains(&key.len()) => key.to_owned(),
+        Some(key)
+            if (1..=MAX_KEY_CHARS).contains(&key.len())
+                && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            key.to_owned()
+        }
         _ => {
             return Ok(bad_request(
-                "Idempotency-Key must be given, 1 to 200 ASCII characters",
+                "Idempotency-Key must be given, 1 to 200 visible ASCII characters",
             ));
         }
     };
-    let Some(body) = body::read(request.into_body(), MAX_EVENT_BYTES).await else {
+    let Some(body) = request
+        .into_body()
+        .filter(|body| body.len() <= MAX_EVENT_BYTES)
+    else {
         return Ok(problem(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
 use super::{bad_request, cursor};
 use crate::percent::Query;
 use crate::platform::{Platform, now_ms, rfc3339};
+use crate::serve::body::Payload;
 use crate::serve::reply::{Reply, problem, text_of};
 use crate::store::StoreError;
 use crate::store::feed::{self, Change, Position};
@@ -19,7 +19,7 @@ const MAX_LIMIT: u64 = 5000;
 const MAX_WAIT_S: u64 = 60;
 
 pub async fn answer(
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
     platform: &Arc<Platform>,
 ) -> Result<Reply, StoreError> {
     let query = Query::parse(request.uri().query());

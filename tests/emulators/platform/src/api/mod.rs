@@ -7,17 +7,17 @@ mod snapshot;
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 
 use crate::percent;
 use crate::platform::Platform;
+use crate::serve::body::Payload;
 use crate::serve::reply::{self, Reply, problem};
 use crate::store::StoreError;
 
 /// Answers one request to the API.
-pub async fn answer(request: Request<Incoming>, platform: &Arc<Platform>) -> Reply {
+pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Reply {
     if !authorized(&request, &platform.credentials.token) {
         return unauthorized();
     }
@@ -58,7 +58,7 @@ pub fn store_failed(error: &StoreError) -> Reply {
     )
 }
 
-fn authorized(request: &Request<Incoming>, token: &str) -> bool {
+fn authorized(request: &Request<Payload>, token: &str) -> bool {
     let given = request
         .headers()
         .get(AUTHORIZATION)

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, VARY,
 };
@@ -18,7 +17,7 @@ use serde_json::to_string;
 
 use super::cursor;
 use crate::platform::Platform;
-use crate::serve::body::{self, ChunkSender};
+use crate::serve::body::{self, ChunkSender, Payload};
 use crate::serve::reply::{self, Reply};
 use crate::store::{Store, StoreError, documents, feed};
 
@@ -30,7 +29,7 @@ const CHUNK: usize = 64 * 1024;
 const FEED_CURSOR: HeaderName = HeaderName::from_static("feed-cursor");
 
 pub async fn answer(
-    request: &Request<Incoming>,
+    request: &Request<Payload>,
     platform: &Arc<Platform>,
 ) -> Result<Reply, StoreError> {
     let position = platform
@@ -67,7 +66,7 @@ pub fn head(collection: &str, id: &str, version: i64) -> String {
     )
 }
 
-fn accepts_gzip(request: &Request<Incoming>) -> bool {
+fn accepts_gzip(request: &Request<Payload>) -> bool {
     let accepted = request
         .headers()
         .get(ACCEPT_ENCODING)

@@ -7,7 +7,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, IF_MATCH, IF_NONE_MATCH, RANGE,
 };
@@ -15,7 +14,7 @@ use hyper::{Method, Request, StatusCode};
 
 use crate::percent;
 use crate::platform::Platform;
-use crate::serve::body::{self, ChunkSender};
+use crate::serve::body::{self, ChunkSender, Payload};
 use crate::serve::reply::{Reply, empty, set, with_body};
 use crate::store::StoreError;
 use crate::store::blobs::{self, Blob};
@@ -26,7 +25,7 @@ use reply::{error, set_blob, set_common};
 const CHUNK: usize = 64 * 1024;
 
 /// Answers one request to the blob storage.
-pub async fn answer(request: Request<Incoming>, platform: &Arc<Platform>) -> Reply {
+pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Reply {
     let client_request_id = header(request.headers(), "x-ms-client-request-id").map(str::to_owned);
     let mut reply = read(&request, platform).await.unwrap_or_else(|failure| {
         tracing::error!(event = "store.call_failed", error = %failure);
@@ -40,7 +39,7 @@ pub async fn answer(request: Request<Incoming>, platform: &Arc<Platform>) -> Rep
     reply
 }
 
-async fn read(request: &Request<Incoming>, platform: &Arc<Platform>) -> Result<Reply, StoreError> {
+async fn read(request: &Request<Payload>, platform: &Arc<Platform>) -> Result<Reply, StoreError> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = error(
             StatusCode::METHOD_NOT_ALLOWED,

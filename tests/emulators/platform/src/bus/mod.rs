@@ -14,12 +14,12 @@ pub use send::{read_messages, store};
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
 
 use crate::percent::Query;
 use crate::platform::{Platform, now_ms};
+use crate::serve::body::Payload;
 use crate::serve::reply::Reply;
 use crate::store::StoreError;
 use crate::store::entities::{self, Kind, Settings};
@@ -28,7 +28,7 @@ use path::{Operation, Target};
 use reply::error;
 
 /// Answers one request to the bus.
-pub async fn answer(request: Request<Incoming>, host: &str, platform: &Arc<Platform>) -> Reply {
+pub async fn answer(request: Request<Payload>, host: &str, platform: &Arc<Platform>) -> Reply {
     let token = request
         .headers()
         .get(AUTHORIZATION)
@@ -62,7 +62,7 @@ pub async fn answer(request: Request<Incoming>, host: &str, platform: &Arc<Platf
 }
 
 async fn operate(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     host: &str,
     target: Target,
     platform: &Arc<Platform>,
@@ -124,7 +124,7 @@ async fn operate(
     }
 }
 
-fn lacks_length(request: &Request<Incoming>) -> bool {
+fn lacks_length(request: &Request<Payload>) -> bool {
     let headers = request.headers();
     matches!(*request.method(), Method::POST | Method::PUT)
         && !headers.contains_key(CONTENT_LENGTH)

@@ -105,10 +105,14 @@ fn covers(resource: &str, host: &str, path: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn without_port(authority: &str) -> &str {
+/// The host alone. The Python client writes two ports if its host has one already: all of them go.
+fn without_port(mut authority: &str) -> &str {
+    while let Some((host, port)) = authority.rsplit_once(':')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        authority = host;
+    }
     authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host)
 }
 
 #[cfg(test)]
@@ -167,6 +171,14 @@ mod tests {
             check(NAMESPACE, "other.net", "/q1/messages", 1),
             Err(VerifySasError::Scope)
         );
+    }
+
+    #[test]
+    fn ports_are_no_part_of_the_host() {
+        for authority in ["h", "h:443", "h:9443:443", "h:"] {
+            assert_eq!(without_port(authority), "h");
+        }
+        assert_eq!(without_port("[::1]:443"), "[::1]");
     }
 
     #[test]

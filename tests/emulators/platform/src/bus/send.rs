@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use serde_json::{Map, Value};
 use super::properties::{custom_of_batch, custom_of_headers, read_broker};
 use super::reply::error;
 use crate::platform::{Platform, now_ms};
-use crate::serve::body;
+use crate::serve::body::Payload;
 use crate::serve::reply::{Reply, empty};
 use crate::store::StoreError;
 use crate::store::entities::Entity;
@@ -25,7 +24,7 @@ const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
 const BATCH: &str = "application/vnd.microsoft.servicebus.json";
 
 pub async fn answer(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     entity: Entity,
     platform: &Arc<Platform>,
 ) -> Result<Reply, StoreError> {
@@ -36,7 +35,7 @@ pub async fn answer(
             "The message or its properties are too large.",
         )
     };
-    let Some(body) = body::read(body, MAX_MESSAGE_BYTES).await else {
+    let Some(body) = body.filter(|body| body.len() <= MAX_MESSAGE_BYTES) else {
         return Ok(too_large());
     };
     let messages = match read_messages(&head.headers, &body, now_ms()) {

@@ -168,6 +168,13 @@ impl HttpBody for Slowed {
     }
 }
 
+/// A request's body, read before anything is answered, so that a refusal does not cost the client its connection;
+/// `None` if it was longer than [`MAX_PAYLOAD_BYTES`].
+pub type Payload = Option<Bytes>;
+
+/// Largest request body of the three flows; each operation has a limit of its own below.
+pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+
 /// Reads a request's body of at most `limit` bytes; `None` if it is longer or broke off.
 pub async fn read(body: Incoming, limit: usize) -> Option<Bytes> {
     Limited::new(body, limit)

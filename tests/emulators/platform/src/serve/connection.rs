@@ -17,6 +17,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::body::{MAX_PAYLOAD_BYTES, Payload};
 use super::fault::Kind;
 use super::reply::{self, Reply};
 use super::{Flow, Flows, body};
@@ -38,59 +39,62 @@ pub struct Secured {
     pub tls: Arc<ServerConfig>,
 }
 
-/// Serves one TLS connection to its end.
+/// Serves one TLS connection to its end, or until the platform goes offline.
 pub async fn serve_secured(stream: TcpStream, door: Secured, platform: Arc<Platform>) {
     let Ok((stream, resetter)) = Resetter::split(stream) else {
         return;
     };
+    let mut offline = platform.offline();
+    let mut stopped = platform.stopped();
+    let reset = tokio::select! {
+        reset = converse(stream, &door, &platform) => reset,
+        _ = offline.wait_for(|offline| *offline) => true,
+        _ = stopped.wait_for(|stopped| *stopped) => false,
+    };
+    // The resetter's handle is the last one: only now the socket closes, one way or the other.
+    if reset {
+        resetter.arm();
+    }
+}
+
+/// Handshake and requests; returns whether the connection is to be reset.
+async fn converse(stream: TcpStream, door: &Secured, platform: &Arc<Platform>) -> bool {
     if let Flows::One(flow) = door.flows
         && platform.faults.hit_connection(flow)
     {
-        return resetter.arm();
+        return true;
     }
     let handshake = async {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         let flow = door.flows.of_host(start.client_hello().server_name());
-        if matches!(door.flows, Flows::ByHost(_))
-            && flow.is_some_and(|flow| platform.faults.hit_connection(flow))
-        {
-            resetter.arm();
-            return Err(io::ErrorKind::ConnectionRefused.into());
+        let shared = matches!(door.flows, Flows::ByHost(_));
+        if shared && flow.is_some_and(|flow| platform.faults.hit_connection(flow)) {
+            return Ok(None);
         }
-        start.into_stream(Arc::clone(&door.tls)).await
+        start.into_stream(Arc::clone(&door.tls)).await.map(Some)
     };
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(event = "serve.handshake_failed", %error),
-        Err(_) => return tracing::debug!(event = "serve.handshake_timed_out"),
-    };
-    let reset = Arc::new(AtomicBool::new(false));
-    let service = service_fn(|request| {
-        let (platform, reset, flows) = (
-            Arc::clone(&platform),
-            Arc::clone(&reset),
-            door.flows.clone(),
-        );
-        async move {
-            let answer = answer(request, &flows, platform).await;
-            reset.store(answer.is_err(), Ordering::Relaxed);
-            answer
+    let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    let stream = match outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return true,
+        Err(error) => {
+            tracing::debug!(event = "serve.handshake_failed", %error);
+            return false;
         }
+    };
+    let reset = AtomicBool::new(false);
+    let service = service_fn(|request| async {
+        let answer = answer(request, &door.flows, Arc::clone(platform)).await;
+        reset.store(answer.is_err(), Ordering::Relaxed);
+        answer
     });
-    let mut connection =
-        std::pin::pin!(http_settings().serve_connection(TokioIo::new(stream), service));
-    let mut offline = platform.offline();
-    let mut stopped = platform.stopped();
-    tokio::select! {
-        ended = connection.as_mut() => if let Err(error) = ended {
-            tracing::debug!(event = "serve.connection_failed", %error);
-        },
-        _ = offline.wait_for(|offline| *offline) => reset.store(true, Ordering::Relaxed),
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+    if let Err(error) = http_settings()
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        tracing::debug!(event = "serve.connection_failed", %error);
     }
-    if reset.load(Ordering::Relaxed) {
-        resetter.arm();
-    }
+    reset.load(Ordering::Relaxed)
 }
 
 /// Serves one plain connection of the control API.
@@ -158,6 +162,9 @@ async fn answer(
         tokio::time::sleep(STALL).await;
         return Err(io::ErrorKind::TimedOut.into());
     }
+    let (head, incoming) = request.into_parts();
+    let payload = body::read(incoming, MAX_PAYLOAD_BYTES).await;
+    let request = Request::from_parts(head, payload);
     let result = match fault {
         Some(Kind::Refuse) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Kind::Status(code)) => Ok(refusal(flow, code)),
@@ -180,7 +187,7 @@ async fn answer(
 
 async fn dispatch(
     flow: Flow,
-    request: Request<Incoming>,
+    request: Request<Payload>,
     host: Option<String>,
     platform: &Arc<Platform>,
 ) -> Reply {

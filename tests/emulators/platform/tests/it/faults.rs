@@ -1,0 +1,151 @@
+//! What goes wrong on command.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::emulator::Emulator;
+
+const EVENT: &str = r#"{"kind":"k","occurred_at":"2026-01-02T03:04:05Z","body":{}}"#;
+
+fn snapshot_status(emulator: &Emulator) -> Result<u16, String> {
+    emulator
+        .api("GET", "/snapshot", &[], "")
+        .map(|answer| answer.status)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn offline_refuses_new_and_resets_open_connections_until_online() {
+    let emulator = Emulator::start(&[]);
+    assert_eq!(snapshot_status(&emulator), Ok(200));
+    let addr = emulator.ready["api"].as_str().unwrap();
+    let mut open = TcpStream::connect(addr).unwrap();
+    open.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+
+    emulator.control("PUT", "/offline", r#"{"offline":true}"#);
+    assert_eq!(
+        TcpStream::connect(addr).unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    // Reset, or closed if its handshake had not begun.
+    assert!(matches!(open.read(&mut [0; 16]), Ok(0) | Err(_)));
+    assert!(snapshot_status(&emulator).is_err());
+    // The control API stays.
+    assert_eq!(emulator.control("GET", "/state", "")["offline"], true);
+
+    emulator.control("PUT", "/offline", r#"{"offline":false}"#);
+    assert_eq!(snapshot_status(&emulator), Ok(200));
+}
+
+#[test]
+fn each_fault_hits_as_often_as_it_was_armed() {
+    let emulator = Emulator::start(&[]);
+    emulator.control(
+        "POST",
+        "/faults",
+        r#"{"fault":"status:503","flow":"api","times":2}"#,
+    );
+    assert_eq!(snapshot_status(&emulator), Ok(503));
+    assert_eq!(snapshot_status(&emulator), Ok(503));
+    assert_eq!(snapshot_status(&emulator), Ok(200));
+
+    emulator.control("POST", "/faults", r#"{"fault":"refuse","flow":"api"}"#);
+    assert!(snapshot_status(&emulator).is_err());
+    assert_eq!(snapshot_status(&emulator), Ok(200));
+
+    emulator.control(
+        "POST",
+        "/faults",
+        r#"{"fault":"truncate_after_bytes:5","flow":"api"}"#,
+    );
+    assert!(snapshot_status(&emulator).is_err());
+    assert_eq!(snapshot_status(&emulator), Ok(200));
+
+    let requests = emulator.control("GET", "/requests", "");
+    let statuses: Vec<_> = requests["last"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["status"].clone())
+        .collect();
+    assert!(
+        statuses.contains(&503.into()) && statuses.contains(&200.into()),
+        "{statuses:?}"
+    );
+}
+
+#[test]
+fn slow_body_takes_its_time_and_arrives_whole() {
+    let emulator = Emulator::start(&[]);
+    emulator.control(
+        "PUT",
+        "/documents/products/a",
+        format!("{{\"text\":\"{}\"}}", "x".repeat(900)),
+    );
+    let whole = emulator.api("GET", "/snapshot", &[], "").unwrap().body;
+    emulator.control("POST", "/faults", r#"{"fault":"slow:1000","flow":"api"}"#);
+    let started = Instant::now();
+    assert_eq!(
+        emulator.api("GET", "/snapshot", &[], "").unwrap().body,
+        whole
+    );
+    assert!(
+        started.elapsed() > Duration::from_millis(700),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn stalled_request_is_never_answered() {
+    let emulator = Emulator::start(&[]);
+    emulator.control("POST", "/faults", r#"{"fault":"stall","flow":"blob"}"#);
+    let request = ureq::http::Request::get(format!("{}/c/x", emulator.url("blob")))
+        .body(String::new())
+        .unwrap();
+    let impatient = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_millis(400)))
+        .build();
+    let ca = std::fs::read(emulator.ready["ca_file"].as_str().unwrap()).unwrap();
+    let roots =
+        ureq::tls::RootCerts::new_with_certs(&[ureq::tls::Certificate::from_pem(&ca).unwrap()]);
+    let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
+    let impatient: ureq::Agent = impatient.new_agent();
+    let outcome = impatient.configure_request(request).tls_config(tls).build();
+    assert!(matches!(
+        impatient.run(outcome),
+        Err(ureq::Error::Timeout(_))
+    ));
+    let request = ureq::http::Request::get(format!("{}/c/x", emulator.url("blob")))
+        .body(String::new())
+        .unwrap();
+    assert_eq!(emulator.send(request).unwrap().status, 404);
+}
+
+#[test]
+fn lost_answer_leaves_the_event_stored() {
+    let emulator = Emulator::start(&[]);
+    emulator.control(
+        "POST",
+        "/faults",
+        r#"{"fault":"lose_answer","flow":"api","method":"POST"}"#,
+    );
+    assert!(
+        emulator
+            .api("POST", "/events", &[("Idempotency-Key", "k")], EVENT)
+            .is_err()
+    );
+    assert_eq!(
+        emulator.control("GET", "/events?wait_s=5", "")["events"][0]["key"],
+        "k"
+    );
+    assert_eq!(
+        emulator
+            .api("POST", "/events", &[("Idempotency-Key", "k")], EVENT)
+            .unwrap()
+            .status,
+        200
+    );
+}

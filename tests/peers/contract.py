@@ -1,0 +1,170 @@
+"""Snapshot, feed and events, judged by openapi.yaml through a foreign JSON Schema implementation."""
+
+import gzip
+import json
+import os
+import threading
+import time
+
+import jsonschema
+import openapi_spec_validator
+import yaml
+from report import READY, check, control, request, trusting
+
+SPEC = yaml.safe_load(open(os.environ["SPEC"], encoding="utf-8"))
+SITE_URL = f"{READY['api_url']}/v1/sites/{os.environ['SITE']}"
+BEARER = {"Authorization": f"Bearer {os.environ['TOKEN']}"}
+CONTEXT = trusting()
+
+
+def must_be(schema, value):
+    """Fails unless `value` is what `#/components/schemas/{schema}` says."""
+    jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{schema}", "components": SPEC["components"]},
+        format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+    ).validate(value)
+
+
+def ask(path, **more):
+    headers = {**BEARER, **more.pop("headers", {})}
+    return request(SITE_URL + path, headers=headers, context=CONTEXT, **more)
+
+
+def problem(answer, status, kind=None):
+    got, headers, body = answer
+    assert got == status, f"{got} instead of {status}"
+    assert headers["Content-Type"] == "application/problem+json", headers["Content-Type"]
+    must_be("Problem", json.loads(body))
+    assert json.loads(body)["status"] == status
+    assert kind is None or json.loads(body)["type"] == f"urn:comptoir:{kind}"
+
+
+def snapshot(**headers):
+    """Documents by key, and the cursor; checks every line and the end."""
+    status, head, body = ask("/snapshot", headers=headers)
+    assert status == 200 and head["Content-Type"] == "application/x-ndjson"
+    must_be("Cursor", head["Feed-Cursor"])
+    if head["Content-Encoding"] == "gzip":
+        body = gzip.decompress(body)
+    lines = [json.loads(line) for line in body.decode().splitlines()]
+    must_be("SnapshotEnd", lines[-1])
+    assert lines[-1]["count"] == len(lines) - 1
+    for line in lines[:-1]:
+        must_be("SnapshotDocument", line)
+    documents = {(line["collection"], line["id"]): line for line in lines[:-1]}
+    assert len(documents) == len(lines) - 1, "a document came twice"
+    return documents, head["Feed-Cursor"], head
+
+
+def feed(cursor, **query):
+    parameters = "&".join(f"{name}={value}" for name, value in {"cursor": cursor, **query}.items())
+    status, head, body = ask("/feed?" + parameters)
+    assert status == 200, f"{status} {body!r}"
+    assert head["Content-Type"] == "application/json"
+    page = json.loads(body)
+    must_be("FeedPage", page)
+    return page
+
+
+with check("contract: openapi.yaml is a valid OpenAPI document"):
+    openapi_spec_validator.validate(SPEC)
+
+with check("contract: snapshot, plain and gzip, hold the same documents"):
+    plain, _, head = snapshot(**{"Accept-Encoding": "identity"})
+    assert head["Content-Encoding"] is None
+    packed, _, head = snapshot(**{"Accept-Encoding": "gzip"})
+    assert head["Content-Encoding"] == "gzip"
+    assert plain == packed and len(plain) > 0
+
+with check("contract: Date is there for a box without a clock"):
+    _, _, head = snapshot()
+    assert head["Date"].endswith(" GMT")
+
+with check("contract: changes after a snapshot come in order, deletions as such"):
+    _, cursor, _ = snapshot()
+    control("PUT", "/documents/products/peer-1", {"name": "one"})
+    control("PUT", "/documents/products/peer-1", {"name": "two"})
+    control("DELETE", "/documents/products/peer-1")
+    page = feed(cursor)
+    assert [item["deleted"] for item in page["items"]] == [False, False, True]
+    versions = [item["version"] for item in page["items"]]
+    assert versions == sorted(set(versions)) and page["caught_up"]
+    assert ("products", "peer-1") not in snapshot()[0]
+
+with check("contract: pages go on where the last one ended"):
+    first = feed(cursor, limit=2)
+    assert len(first["items"]) == 2 and not first["caught_up"]
+    rest = feed(first["next"], limit=2)
+    assert first["items"] + rest["items"] == page["items"] and rest["caught_up"]
+    nothing = feed(rest["next"])
+    assert nothing["items"] == [] and nothing["next"] == rest["next"] and nothing["caught_up"]
+
+with check("contract: a document comes back with a higher version"):
+    control("PUT", "/documents/products/peer-1", {"name": "three"})
+    assert snapshot()[0]["products", "peer-1"]["version"] == versions[-1] + 1
+
+with check("contract: the long poll wakes at a change, and ends without one"):
+    _, cursor, _ = snapshot()
+    changer = threading.Timer(0.5, control, ["PUT", "/documents/products/peer-2", {"name": "woken"}])
+    started = time.monotonic()
+    changer.start()
+    page = feed(cursor, wait_s=30)
+    took = time.monotonic() - started
+    changer.join()
+    assert page["items"][0]["id"] == "peer-2" and 0.4 < took < 5, took
+    started = time.monotonic()
+    page = feed(page["next"], wait_s=1)
+    assert page["items"] == [] and time.monotonic() - started >= 1
+
+with check("contract: behind the horizon, and for a foreign cursor, the answer is refetch"):
+    control("POST", "/feed/forget")
+    problem(ask(f"/feed?cursor={cursor}"), 410, "refetch")
+    problem(ask("/feed?cursor=made-up"), 410, "refetch")
+    documents, cursor, _ = snapshot()
+    assert ("products", "peer-2") in documents and feed(cursor)["caught_up"]
+
+with check("contract: parameters are held to their ranges"):
+    for query in ["", "?cursor=", f"?cursor={cursor}&limit=0", f"?cursor={cursor}&limit=5001", f"?cursor={cursor}&wait_s=x"]:
+        status = ask("/feed" + query)[0]
+        assert status == 400 or (query == "?cursor=" and status == 410), f"{query}: {status}"
+
+with check("contract: an event is stored once per key"):
+    event = {"kind": "order.advanced", "occurred_at": "2026-01-02T03:04:05Z", "body": {"order_id": "o1"}}
+    must_be("Event", event)
+
+    def post(value, key="peer-key", raw=None):
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        return ask("/events", method="POST", body=raw or json.dumps(value).encode(), headers=headers)
+
+    first, second = post(event), post(event)
+    assert (first[0], second[0]) == (201, 200)
+    must_be("EventStored", json.loads(first[2]))
+    assert first[2] == second[2]
+    problem(post({**event, "body": {}}), 409, "key-reused")
+    stored = [kept for kept in control("GET", "/events")["events"] if kept["key"] == "peer-key"]
+    assert len(stored) == 1 and stored[0]["event"] == event and stored[0]["repeats"] == 1
+
+with check("contract: what is no event is refused"):
+    problem(post({"kind": "x"}, "k2"), 422)
+    problem(post({**event, "occurred_at": "yesterday"}, "k3"), 422)
+    problem(post(None, "k4", raw=b"{" + b" " * 300_000), 413)
+    problem(post(event, ""), 400)
+
+with check("contract: no token, a wrong one, another site"):
+    for headers in [{"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}]:
+        answer = ask("/snapshot", headers=headers)
+        problem(answer, 401)
+        assert answer[1]["WWW-Authenticate"] == "Bearer"
+    other = SITE_URL.rsplit("/", 1)[0] + "/other/feed?cursor=x"
+    problem(request(other, headers=BEARER, context=CONTEXT), 403)
+
+with check("contract: a cut snapshot is seen to be cut"):
+    control("POST", "/faults", {"fault": "truncate_after_bytes:40", "flow": "api", "path": "/snapshot"})
+    try:
+        body = ask("/snapshot")[2]
+    except (OSError, EOFError, ValueError) as error:
+        body = str(error).encode()
+    except Exception as error:  # http.client names it IncompleteRead
+        assert type(error).__name__ == "IncompleteRead", error
+        body = b""
+    assert b'"end":true' not in body
