@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{Files, VERSION};
 use crate::config::Config;
 use crate::diagnose::boot_report::BootReport;
-use crate::diagnose::checks::{Verdict, ask_all, worst};
+use crate::diagnose::checks::{Asked, Verdict, ask_all, worst};
 use crate::telemetry::start_logs;
 
 /// Exit code when something does not work.
@@ -14,8 +14,8 @@ const FAILED: u8 = 1;
 const WARNING: u8 = 3;
 
 pub(super) fn check(files: &Files, json: bool) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&files.image_file, &files.site_file)?;
-    let answers = ask_all(&config);
+    let asked = Asked::load(&files.image_file, &files.site_file)?;
+    let answers = ask_all(&asked);
     let verdict = worst(&answers);
     if json {
         println!(

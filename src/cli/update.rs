@@ -56,7 +56,8 @@ pub(super) enum Update {
 
 impl Update {
     pub(super) fn run(&self, files: &Files) -> anyhow::Result<ExitCode> {
-        let config = Config::load(&files.image_file, &files.site_file)?;
+        // A trial is judged by what the server runs with, and that is never stopped by the shop's settings.
+        let (config, _) = Config::load_or_without_site(&files.image_file, &files.site_file)?;
         start_logs(&config.telemetry);
         let facts = BootFacts::of_this_boot();
         match self {

@@ -7,8 +7,7 @@ use std::fs;
 
 use jiff::Timestamp;
 
-use super::Finding;
-use crate::config::Config;
+use super::{Asked, Finding};
 
 /// This software did not exist before: 2026-01-01T00:00:00Z.
 const FLOOR_S: i64 = 1_767_225_600;
@@ -24,11 +23,11 @@ const WRITTEN_OFTEN: [&str; 4] = [
 /// A step back by less than this is an ordinary correction.
 const TOLERANCE_S: i64 = 300;
 
-pub(super) fn ask(config: &Config) -> Finding {
+pub(super) fn ask(asked: &Asked) -> Finding {
     let written_s = WRITTEN_OFTEN
         .iter()
         .filter_map(|name| {
-            fs::metadata(config.store.data_dir.join(name))
+            fs::metadata(asked.config.store.data_dir.join(name))
                 .ok()?
                 .modified()
                 .ok()

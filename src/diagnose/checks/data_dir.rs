@@ -1,12 +1,11 @@
 //! Does the data disk keep what it is given?
 
-use super::Finding;
-use crate::config::Config;
+use super::{Asked, Finding};
 use crate::update::probe::probe_disk;
 
-pub(super) fn ask(config: &Config) -> Finding {
-    let dir = config.store.data_dir.display();
-    match probe_disk(&config.store.data_dir) {
+pub(super) fn ask(asked: &Asked) -> Finding {
+    let dir = asked.config.store.data_dir.display();
+    match probe_disk(&asked.config.store.data_dir) {
         Ok(()) => Finding::ok(format!("{dir}: written, read back from the disk, equal")),
         Err(error) => Finding::failed(
             format!("{dir}: {error}"),
@@ -17,12 +16,12 @@ pub(super) fn ask(config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Verdict, tests::config};
+    use super::super::{Verdict, tests::asked};
     use super::*;
 
     #[test]
     fn a_folder_that_cannot_be_written_fails() {
-        let finding = ask(&config(std::path::Path::new("/proc/1")));
+        let finding = ask(&asked(std::path::Path::new("/proc/1")));
         assert_eq!(finding.verdict, Verdict::Failed);
         assert!(
             finding.seen.contains("can't be written"),

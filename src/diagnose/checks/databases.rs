@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::Finding;
-use crate::config::Config;
+use super::{Asked, Finding};
 
 /// The databases of the store.
 const NAMES: [&str; 3] = ["orders.db", "devices.db", "catalogue.db"];
@@ -16,11 +15,11 @@ const NAMES: [&str; 3] = ["orders.db", "devices.db", "catalogue.db"];
 /// Wait for a lock at most this long.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
-pub(super) fn ask(config: &Config) -> Finding {
+pub(super) fn ask(asked: &Asked) -> Finding {
     let mut seen = Vec::new();
     let (mut damaged, mut missing) = (false, false);
     for name in NAMES {
-        let path = config.store.data_dir.join(name);
+        let path = asked.config.store.data_dir.join(name);
         if !path.exists() {
             missing = true;
             seen.push(format!("{name} is not there"));
@@ -62,7 +61,7 @@ fn quick_check(path: &Path) -> rusqlite::Result<(i64, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Verdict, tests::config};
+    use super::super::{Verdict, tests::asked};
     use super::*;
 
     fn database(path: &Path) {
@@ -70,22 +69,20 @@ mod tests {
         database
             .execute_batch("PRAGMA journal_mode=WAL; PRAGMA user_version=7; CREATE TABLE t(x); CREATE INDEX i ON t(x);")
             .unwrap();
-        for n in 0..2000 {
-            database
-                .execute("INSERT INTO t VALUES (?1)", [format!("row {n}")])
-                .unwrap();
-        }
+        let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000)
+                    INSERT INTO t SELECT 'row ' || x FROM n";
+        database.execute(rows, []).unwrap();
     }
 
     #[test]
     fn sound_missing_and_damaged_databases_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path());
-        assert_eq!(ask(&config).verdict, Verdict::Warning);
+        let asked = asked(dir.path());
+        assert_eq!(ask(&asked).verdict, Verdict::Warning);
         NAMES
             .iter()
             .for_each(|name| database(&dir.path().join(name)));
-        let sound = ask(&config);
+        let sound = ask(&asked);
         assert_eq!(sound.verdict, Verdict::Ok);
         assert!(
             sound.seen.contains("orders.db version 7 sound"),
@@ -98,7 +95,7 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle..middle + 8192].fill(0x5a);
         std::fs::write(&path, bytes).unwrap();
-        let damaged = ask(&config);
+        let damaged = ask(&asked);
         assert_eq!(damaged.verdict, Verdict::Failed, "{}", damaged.seen);
         assert!(damaged.seen.contains("catalogue.db"), "{}", damaged.seen);
     }

@@ -2,8 +2,7 @@
 
 use nix::sys::statvfs::statvfs;
 
-use super::Finding;
-use crate::config::Config;
+use super::{Asked, Finding};
 use crate::units::ByteSize;
 
 /// Below this even orders are in danger.
@@ -12,8 +11,8 @@ const LAST_RESERVE: ByteSize = ByteSize::mib(16);
 /// Below this many free inodes new files can't be made although there is room.
 const FEW_INODES: u64 = 256;
 
-pub(super) fn ask(config: &Config) -> Finding {
-    let stat = match statvfs(&config.store.data_dir) {
+pub(super) fn ask(asked: &Asked) -> Finding {
+    let stat = match statvfs(&asked.config.store.data_dir) {
         Ok(stat) => stat,
         Err(error) => return Finding::failed(format!("cannot be asked: {error}"), "see data_dir"),
     };
@@ -22,7 +21,7 @@ pub(super) fn ask(config: &Config) -> Finding {
         ByteSize::bytes(wide(stat.blocks_available()).saturating_mul(wide(stat.fragment_size())));
     // A file system without a fixed number of inodes says 0 of 0.
     let inodes_short = wide(stat.files()) > 0 && wide(stat.files_available()) < FEW_INODES;
-    judge(free, config.store.orders_reserve, inodes_short)
+    judge(free, asked.config.store.orders_reserve, inodes_short)
 }
 
 fn judge(free: ByteSize, reserve: ByteSize, inodes_short: bool) -> Finding {

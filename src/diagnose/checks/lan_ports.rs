@@ -1,17 +1,16 @@
 //! Does every port answer?
 
-use super::Finding;
-use crate::config::Config;
+use super::{Asked, Finding};
 use crate::update::probe::probe_port;
 
-pub(super) fn ask(config: &Config) -> Finding {
-    let ports: Vec<_> = config.lan.ports_on().collect();
+pub(super) fn ask(asked: &Asked) -> Finding {
+    let ports: Vec<_> = asked.config.lan.ports_on().collect();
     if ports.is_empty() {
         return Finding::skipped("every port is switched off");
     }
     let problems: Vec<_> = ports
         .iter()
-        .filter_map(|port| probe_port(*port, config.lan.addr(*port)).err())
+        .filter_map(|port| probe_port(*port, asked.config.lan.addr(*port)).err())
         .map(|error| error.to_string())
         .collect();
     if problems.is_empty() {

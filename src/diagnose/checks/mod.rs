@@ -5,12 +5,15 @@ mod data_dir;
 mod databases;
 mod disk_space;
 mod lan_ports;
+mod platform;
+mod settings;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, LoadConfigError};
 
 /// What a question was answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -94,10 +97,37 @@ impl Finding {
     }
 }
 
-type Question = (&'static str, &'static str, fn(&Config) -> Finding);
+/// What the questions are asked about.
+#[derive(Debug)]
+pub struct Asked {
+    /// The settings the box runs with.
+    pub config: Config,
+    /// Why the shop's own settings are not among them.
+    pub refused: Option<LoadConfigError>,
+    /// Where the shop's settings stand.
+    pub site_file: PathBuf,
+}
+
+impl Asked {
+    /// The box as the server sees it.
+    ///
+    /// # Errors
+    /// When the image's own settings are wrong.
+    pub fn load(image_file: &Path, site_file: &Path) -> Result<Self, LoadConfigError> {
+        let (config, refused) = Config::load_or_without_site(image_file, site_file)?;
+        Ok(Self {
+            config,
+            refused,
+            site_file: site_file.to_owned(),
+        })
+    }
+}
+
+type Question = (&'static str, &'static str, fn(&Asked) -> Finding);
 
 /// The questions, in the order in which an answer explains the next.
-const QUESTIONS: [Question; 5] = [
+const QUESTIONS: [Question; 7] = [
+    ("settings", "are the shop's settings usable?", settings::ask),
     (
         "data_dir",
         "does the data disk keep what it is given?",
@@ -107,17 +137,22 @@ const QUESTIONS: [Question; 5] = [
     ("clock", "is the clock plausible?", clock::ask),
     ("databases", "are the databases sound?", databases::ask),
     ("lan_ports", "does every port answer?", lan_ports::ask),
+    (
+        "platform",
+        "do the hosts outside the shop answer?",
+        platform::ask,
+    ),
 ];
 
 /// Asks every question, one after the other.
 #[must_use]
-pub fn ask_all(config: &Config) -> Vec<Answer> {
+pub fn ask_all(asked: &Asked) -> Vec<Answer> {
     let ask = |(name, question, ask): &Question| {
         let Finding {
             verdict,
             seen,
             advice,
-        } = ask(config);
+        } = ask(asked);
         Answer {
             name,
             question,
@@ -145,18 +180,29 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn config(data_dir: &Path) -> Config {
-        let site = format!("[store]\ndata_dir = {data_dir:?}\n[lan]\nbind = '127.0.0.1'\n");
-        Config::from_layers(&[(Path::new("site.toml"), &site)]).unwrap()
+    /// A box whose outside world refuses every connection.
+    pub(super) fn asked(data_dir: &Path) -> Asked {
+        let nowhere = "https://127.0.0.1:9";
+        let site = format!(
+            "[store]\ndata_dir = {data_dir:?}\n[lan]\nbind = '127.0.0.1'\n[wan]\n\
+             api_url = '{nowhere}'\nbus_url = '{nowhere}'\nmedia_url = '{nowhere}'\n"
+        );
+        let site_file = PathBuf::from("site.toml");
+        let config = Config::from_layers(&[(&site_file, &site)]).unwrap();
+        Asked {
+            config,
+            refused: None,
+            site_file,
+        }
     }
 
     #[test]
     fn every_question_is_asked_and_the_worst_answer_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path());
+        let mut asked = asked(dir.path());
         // Nobody listens on this box.
-        config.lan.port_offset = 6500;
-        let answers = ask_all(&config);
+        asked.config.lan.port_offset = 6500;
+        let answers = ask_all(&asked);
         assert_eq!(answers.len(), QUESTIONS.len());
         assert_eq!(worst(&answers), Verdict::Failed);
         let by_name = |name| answers.iter().find(|answer| answer.name == name).unwrap();

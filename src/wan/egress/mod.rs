@@ -20,7 +20,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ureq::config::Config;
-use ureq::http::{self, Method};
+use ureq::http;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
@@ -33,6 +33,7 @@ pub use cause::Cause;
 pub use error::EgressError;
 pub use proxy::ProxyAddressError;
 pub use roots::LoadCaFileError;
+pub use ureq::http::Method;
 
 /// Head of an answer at most; a bus message may carry 64 KiB of properties in it.
 const MAX_RESPONSE_HEAD: ByteSize = ByteSize::kib(128);
