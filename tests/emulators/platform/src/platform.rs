@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub struct Platform {
     pub faults: Faults,
     /// The last requests.
     pub requests: RequestLog,
+    /// The time of the platform.
+    pub clock: Clock,
     /// Told at every change of a document.
     pub documents_changed: watch::Sender<()>,
     /// Told at every stored event.
@@ -66,6 +69,7 @@ impl Platform {
             addresses,
             faults: Faults::default(),
             requests: RequestLog::default(),
+            clock: Clock::default(),
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),
             messages_changed: watch::Sender::new(()),
@@ -115,6 +119,23 @@ impl Platform {
     /// Whether the platform is ending.
     pub fn stopped(&self) -> watch::Receiver<bool> {
         self.stopped.subscribe()
+    }
+}
+
+/// The time clients are told, and by which their tokens are judged: this machine's, moved by what control says. Locks
+/// and other spans of time go on by [`now_ms`].
+#[derive(Debug, Default)]
+pub struct Clock(AtomicI64);
+
+impl Clock {
+    /// Now, in Unix milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        now_ms().saturating_add(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Sets how far the platform's time is ahead of this machine's.
+    pub fn set_offset_s(&self, offset_s: i32) {
+        self.0.store(i64::from(offset_s) * 1000, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
 
 use crate::percent::Query;
-use crate::platform::{Platform, now_ms};
+use crate::platform::Platform;
 use crate::serve::body::Payload;
 use crate::serve::reply::Reply;
 use crate::store::StoreError;
@@ -38,7 +38,12 @@ pub async fn answer(request: Request<Payload>, host: &str, platform: &Arc<Platfo
         name: &credentials.bus_key_name,
         key: &credentials.bus_key,
     };
-    if let Err(refusal) = sas::verify(token, rule, (host, request.uri().path()), now_ms() / 1000) {
+    if let Err(refusal) = sas::verify(
+        token,
+        rule,
+        (host, request.uri().path()),
+        platform.clock.now_ms() / 1000,
+    ) {
         return error(StatusCode::UNAUTHORIZED, &refusal.to_string());
     }
     if lacks_length(&request) {

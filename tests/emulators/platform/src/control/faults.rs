@@ -1,4 +1,4 @@
-//! Faults and "offline".
+//! Faults, "offline", and a clock that is wrong.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -39,4 +39,16 @@ pub async fn set_offline(call: &Call<'_>, platform: &Platform) -> Result<Reply, 
     platform.set_offline(offline).await;
     tracing::info!(event = "serve.offline_set", offline);
     Ok(json_reply(StatusCode::OK, &json!({"offline": offline})))
+}
+
+/// `{"offset_s": N}`: the platform's clock is so many seconds ahead of this machine's.
+pub fn set_clock(call: &Call<'_>, platform: &Platform) -> Result<Reply, CallError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Clock {
+        offset_s: i32,
+    }
+    let Clock { offset_s } = call.json()?;
+    platform.clock.set_offset_s(offset_s);
+    Ok(json_reply(StatusCode::OK, &json!({"offset_s": offset_s})))
 }

@@ -110,6 +110,7 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("GET", ["faults"]) => Ok(faults::list(platform)),
         ("POST", ["faults"]) => faults::arm(call, platform),
         ("DELETE", ["faults"]) => Ok(faults::clear(platform)),
+        ("PUT", ["clock"]) => faults::set_clock(call, platform),
         ("PUT", ["offline"]) => faults::set_offline(call, platform).await,
         ("POST", ["documents", collection]) => documents::load(call, platform, collection).await,
         ("GET", ["documents", collection, id]) => documents::read(platform, collection, id).await,

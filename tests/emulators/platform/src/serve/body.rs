@@ -63,28 +63,50 @@ impl HttpBody for Chunks {
     }
 }
 
-/// `inner`, cut after `bytes`: what follows is an error, so the connection ends without a proper end.
-pub fn truncated(inner: Body, bytes: u64) -> Body {
+/// How a body that is not sent to its end goes on after its last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It fails, so the connection ends without a proper end.
+    Cut,
+    /// Nothing comes any more.
+    Stall,
+}
+
+/// `inner`, of which only the first `bytes` are sent.
+pub fn truncated(inner: Body, bytes: u64, ending: Ending) -> Body {
     Truncated {
         inner,
         left: bytes,
-        flushed: Box::pin(tokio::time::sleep(FLUSH_TIME)),
+        wait: Box::pin(tokio::time::sleep(ending.delay())),
+        ending,
     }
     .boxed_unsync()
 }
 
 /// Between the last byte and the cut: the HTTP server throws away what it has not sent when a body fails.
 const FLUSH_TIME: Duration = Duration::from_millis(200);
+/// A stalled answer holds its connection this long at most.
+pub const STALL: Duration = Duration::from_secs(600);
+
+impl Ending {
+    fn delay(self) -> Duration {
+        match self {
+            Self::Cut => FLUSH_TIME,
+            Self::Stall => STALL,
+        }
+    }
+}
 
 struct Truncated {
     inner: Body,
     left: u64,
-    flushed: Pin<Box<Sleep>>,
+    ending: Ending,
+    wait: Pin<Box<Sleep>>,
 }
 
 impl Truncated {
     fn cut(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        ready!(self.flushed.as_mut().poll(context));
+        ready!(self.wait.as_mut().poll(context));
         Poll::Ready(Some(Err(io::Error::other("cut by a fault"))))
     }
 }
@@ -109,7 +131,8 @@ impl HttpBody for Truncated {
             frame.map_data(|mut data| {
                 data.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= data.len() as u64;
-                self.flushed.as_mut().reset(Instant::now() + FLUSH_TIME);
+                let delay = self.ending.delay();
+                self.wait.as_mut().reset(Instant::now() + delay);
                 data
             })
         });

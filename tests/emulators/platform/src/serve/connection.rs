@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::HOST;
+use hyper::header::{DATE, HOST};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -17,19 +17,17 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::body::{MAX_PAYLOAD_BYTES, Payload};
+use super::body::{Ending, MAX_PAYLOAD_BYTES, Payload, STALL};
 use super::fault::Kind;
 use super::reply::{self, Reply};
 use super::{Flow, Flows, body};
-use crate::platform::{Platform, RequestRecord};
+use crate::platform::{Platform, RequestRecord, rfc1123};
 use crate::{api, blob, bus, control};
 
 /// A client must finish its handshake within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A client must send a request's head within this, also on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// A stalled answer holds the connection this long at most.
-const STALL: Duration = Duration::from_secs(600);
 
 /// What a TLS connection needs to know of its door.
 pub struct Secured {
@@ -170,7 +168,11 @@ async fn answer(
         Some(Kind::Status(code)) => Ok(refusal(flow, code)),
         Some(Kind::TruncateAfterBytes(bytes)) => {
             let answer = dispatch(flow, request, host, &platform).await;
-            Ok(answer.map(|inner| body::truncated(inner, bytes)))
+            Ok(answer.map(|inner| body::truncated(inner, bytes, Ending::Cut)))
+        }
+        Some(Kind::StallAfterBytes(bytes)) => {
+            let answer = dispatch(flow, request, host, &platform).await;
+            Ok(answer.map(|inner| body::truncated(inner, bytes, Ending::Stall)))
         }
         Some(Kind::Slow(rate)) => Ok(dispatch(flow, request, host, &platform)
             .await
@@ -181,6 +183,11 @@ async fn answer(
         }
         Some(Kind::Stall) | None => Ok(dispatch(flow, request, host, &platform).await),
     };
+    let result = result.map(|mut answer| {
+        // In place of the HTTP server's own, which knows nothing of the platform's clock.
+        reply::set(&mut answer, DATE, &rfc1123(platform.clock.now_ms()));
+        answer
+    });
     record(result.as_ref().map_or(0, |answer| answer.status().as_u16()));
     result
 }

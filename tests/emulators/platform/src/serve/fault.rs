@@ -11,14 +11,16 @@ use super::Flow;
 /// Most faults that may be armed at once; more are refused.
 pub const MAX_ARMED: usize = 64;
 
-/// What goes wrong. Written `refuse`, `stall`, `truncate_after_bytes:1000`, `status:503`, `slow:10000`,
-/// `lose_answer`.
+/// What goes wrong. Written `refuse`, `stall`, `stall_after_bytes:1000`, `truncate_after_bytes:1000`, `status:503`,
+/// `slow:10000`, `lose_answer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The connection is reset: a new one before its handshake, an open one at its next request.
     Refuse,
     /// The request is read and never answered.
     Stall,
+    /// The answer stops after so many bytes of its body, and the connection stays open.
+    StallAfterBytes(u64),
     /// The answer breaks off after so many bytes of its body.
     TruncateAfterBytes(u64),
     /// This status is answered and nothing is done.
@@ -48,6 +50,7 @@ impl FromStr for Kind {
             ("refuse", None) => Ok(Self::Refuse),
             ("stall", None) => Ok(Self::Stall),
             ("lose_answer", None) => Ok(Self::LoseAnswer),
+            ("stall_after_bytes", Some(bytes)) => Ok(Self::StallAfterBytes(bytes)),
             ("truncate_after_bytes", Some(bytes)) => Ok(Self::TruncateAfterBytes(bytes)),
             ("status", Some(code @ 200..=599)) => {
                 Ok(Self::Status(u16::try_from(code).expect("the range fits")))
@@ -68,6 +71,7 @@ impl fmt::Display for Kind {
             Self::Refuse => out.write_str("refuse"),
             Self::Stall => out.write_str("stall"),
             Self::LoseAnswer => out.write_str("lose_answer"),
+            Self::StallAfterBytes(bytes) => write!(out, "stall_after_bytes:{bytes}"),
             Self::TruncateAfterBytes(bytes) => write!(out, "truncate_after_bytes:{bytes}"),
             Self::Status(code) => write!(out, "status:{code}"),
             Self::Slow(rate) => write!(out, "slow:{rate}"),
@@ -211,6 +215,7 @@ mod tests {
             "stall",
             "lose_answer",
             "truncate_after_bytes:7",
+            "stall_after_bytes:7",
             "status:503",
             "slow:10",
         ] {

@@ -104,6 +104,24 @@ impl Emulator {
         self.send(request.body(body.to_owned()).unwrap())
     }
 
+    pub fn open(&self, request: Request<String>) -> Result<Response<ureq::Body>, ureq::Error> {
+        self.agent.run(request)
+    }
+
+    /// With a deadline of its own.
+    pub fn send_within(
+        &self,
+        limit: Duration,
+        request: Request<String>,
+    ) -> Result<Answer, ureq::Error> {
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_global(Some(limit))
+            .build();
+        self.agent.run(request).and_then(read)
+    }
+
     pub fn send(&self, request: Request<String>) -> Result<Answer, ureq::Error> {
         self.agent.run(request).and_then(read)
     }

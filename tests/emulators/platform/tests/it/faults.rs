@@ -4,6 +4,8 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use ureq::http::Request;
+
 use crate::emulator::Emulator;
 
 const EVENT: &str = r#"{"kind":"k","occurred_at":"2026-01-02T03:04:05Z","body":{}}"#;
@@ -99,29 +101,71 @@ fn slow_body_takes_its_time_and_arrives_whole() {
 }
 
 #[test]
-fn stalled_request_is_never_answered() {
+fn stalled_request_and_stalled_body_are_never_finished() {
     let emulator = Emulator::start(&[]);
-    emulator.control("POST", "/faults", r#"{"fault":"stall","flow":"blob"}"#);
-    let request = ureq::http::Request::get(format!("{}/c/x", emulator.url("blob")))
+    emulator.control("PUT", "/blobs/c/x", "0123456789");
+    for fault in ["stall", "stall_after_bytes:4"] {
+        emulator.control(
+            "POST",
+            "/faults",
+            format!(r#"{{"fault":"{fault}","flow":"blob"}}"#),
+        );
+        let outcome = emulator.send_within(Duration::from_millis(600), blob_request(&emulator));
+        assert!(
+            matches!(outcome, Err(ureq::Error::Timeout(_))),
+            "{fault}: {outcome:?}"
+        );
+        assert_eq!(
+            emulator.send(blob_request(&emulator)).unwrap().body,
+            "0123456789"
+        );
+    }
+}
+
+fn blob_request(emulator: &Emulator) -> Request<String> {
+    Request::get(format!("{}/c/x", emulator.url("blob")))
         .body(String::new())
-        .unwrap();
-    let impatient = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_millis(400)))
-        .build();
-    let ca = std::fs::read(emulator.ready["ca_file"].as_str().unwrap()).unwrap();
-    let roots =
-        ureq::tls::RootCerts::new_with_certs(&[ureq::tls::Certificate::from_pem(&ca).unwrap()]);
-    let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
-    let impatient: ureq::Agent = impatient.new_agent();
-    let outcome = impatient.configure_request(request).tls_config(tls).build();
-    assert!(matches!(
-        impatient.run(outcome),
-        Err(ureq::Error::Timeout(_))
-    ));
-    let request = ureq::http::Request::get(format!("{}/c/x", emulator.url("blob")))
-        .body(String::new())
-        .unwrap();
-    assert_eq!(emulator.send(request).unwrap().status, 404);
+        .unwrap()
+}
+
+#[test]
+fn cut_body_arrives_up_to_the_cut() {
+    let emulator = Emulator::start(&[]);
+    emulator.control("PUT", "/blobs/c/x", "0123456789");
+    emulator.control(
+        "POST",
+        "/faults",
+        r#"{"fault":"truncate_after_bytes:4","flow":"blob"}"#,
+    );
+    let mut response = emulator.open(blob_request(&emulator)).unwrap();
+    let mut got = String::new();
+    let outcome = response.body_mut().as_reader().read_to_string(&mut got);
+    assert!(outcome.is_err());
+    assert_eq!(
+        (
+            got.as_str(),
+            response.headers()["content-length"].to_str().unwrap()
+        ),
+        ("0123", "10")
+    );
+}
+
+#[test]
+fn date_follows_the_clock_that_was_set() {
+    let emulator = Emulator::start(&[]);
+    emulator.control("PUT", "/clock", r#"{"offset_s":-315360000}"#);
+    let date = emulator
+        .api("GET", "/snapshot", &[], "")
+        .unwrap()
+        .header("date")
+        .to_owned();
+    let year: i64 = date.split(' ').nth(3).unwrap().parse().unwrap();
+    let now_year = i64::from(
+        jiff::Timestamp::now()
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .year(),
+    );
+    assert!((9..=11).contains(&(now_year - year)), "{date}");
 }
 
 #[test]
