@@ -14,8 +14,11 @@ const FAILED: u8 = 1;
 const WARNING: u8 = 3;
 
 pub(super) fn check(files: &Files, json: bool) -> anyhow::Result<ExitCode> {
-    let asked = Asked::load(&files.image_file, &files.site_file)?;
-    let answers = ask_all(&asked);
+    let (config, refused) = Config::load_or_without_site(&files.image_file, &files.site_file)?;
+    let answers = ask_all(&Asked {
+        config,
+        refused: refused.map(|refused| refused.to_string()),
+    });
     let verdict = worst(&answers);
     if json {
         println!(

@@ -9,11 +9,10 @@ mod platform;
 mod settings;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Config, LoadConfigError};
+use crate::config::Config;
 
 /// What a question was answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,29 +97,12 @@ impl Finding {
 }
 
 /// What the questions are asked about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     /// The settings the box runs with.
     pub config: Config,
-    /// Why the shop's own settings are not among them.
-    pub refused: Option<LoadConfigError>,
-    /// Where the shop's settings stand.
-    pub site_file: PathBuf,
-}
-
-impl Asked {
-    /// The box as the server sees it.
-    ///
-    /// # Errors
-    /// When the image's own settings are wrong.
-    pub fn load(image_file: &Path, site_file: &Path) -> Result<Self, LoadConfigError> {
-        let (config, refused) = Config::load_or_without_site(image_file, site_file)?;
-        Ok(Self {
-            config,
-            refused,
-            site_file: site_file.to_owned(),
-        })
-    }
+    /// Why the shop's own settings are not among them, if they are not.
+    pub refused: Option<String>,
 }
 
 type Question = (&'static str, &'static str, fn(&Asked) -> Finding);
@@ -187,12 +169,10 @@ mod tests {
             "[store]\ndata_dir = {data_dir:?}\n[lan]\nbind = '127.0.0.1'\n[wan]\n\
              api_url = '{nowhere}'\nbus_url = '{nowhere}'\nmedia_url = '{nowhere}'\n"
         );
-        let site_file = PathBuf::from("site.toml");
-        let config = Config::from_layers(&[(&site_file, &site)]).unwrap();
+        let config = Config::from_layers(&[(Path::new("site.toml"), &site)]).unwrap();
         Asked {
             config,
             refused: None,
-            site_file,
         }
     }
 
