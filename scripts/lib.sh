@@ -61,7 +61,11 @@ packages_of() {
             e2fsprogs kmod cpio genimage zstd xz-utils openssl rauc qemu-user-static systemd uuid-runtime
         ;;
     qemu) printf '%s\n' qemu-system-arm qemu-utils iproute2 mtools dosfstools ;;
-    peers) printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid dnsmasq-base iproute2 curl ;;
+    peers)
+        printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid dnsmasq-base iproute2 curl python3-venv
+        # Debian's npm cannot be installed beside another Node.js that brings its own.
+        command -v npm >/dev/null || printf '%s\n' nodejs npm
+        ;;
     *) die "unknown purpose '$1' (known: ${ALL_PURPOSES[*]})" ;;
     esac
 }
