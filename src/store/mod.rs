@@ -77,7 +77,7 @@ pub use events::{Bell, EVENT_BOUND, StoreEvent, StoreEvents, Topic};
 pub use orders::{
     Advanced, Command, CommandChanged, InboxMessage, Lane, LaneCounts, OrderDocument, OrderRules,
     OrderShapeError, OrderState, OrderView, Orders, OutboxCounts, OutboxItem, Outcome,
-    ParkedMessage, Receipt, ReceiptTaken, Received, Source, Submission, Submitted,
+    ParkedMessage, Receipt, ReceiptTaken, Received, Source, StateCount, Submission, Submitted,
 };
 pub use readers::ReadError;
 pub use recover::Recovery;

@@ -9,6 +9,7 @@
 //! Each arrow is one transaction: an order exists with its command and its event, or not at all.
 
 mod commands;
+mod count;
 mod document;
 mod intake;
 mod keep;
@@ -33,6 +34,7 @@ use super::writer::{Reply, Writer, WriterParts};
 use crate::clock::Clock;
 
 pub use commands::{Command, CommandChanged, Outcome, WorkWaiting};
+pub use count::StateCount;
 pub use document::{MAX_NAME, MAX_ORDER_BYTES, OrderDocument, OrderShapeError};
 pub use intake::{Advanced, InboxMessage, Received, Source, Submission, Submitted};
 pub use outbox::{Lane, LaneCounts, OutboxCounts, OutboxItem, Receipt, ReceiptTaken};

@@ -284,3 +284,42 @@ fn what_is_old_is_forgotten_and_what_is_open_is_not() {
         Submitted::OrderExists(_)
     ));
 }
+
+#[test]
+fn what_is_open_is_counted_by_state_and_by_device() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    for id in ["o1", "o2", "o3"] {
+        orders.receive(message(id, id)).wait().unwrap();
+    }
+    let waiting = |device: &str, role: &str| orders.open_commands(device, role).unwrap();
+    assert_eq!(
+        (waiting("dev-1", "kitchen"), waiting("dev-1", "bar")),
+        (3, 0)
+    );
+    let command = orders
+        .next_command("dev-1", "kitchen")
+        .wait()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (waiting("dev-1", "kitchen"), waiting("dev-2", "kitchen")),
+        (3, 2)
+    );
+    orders.command_accepted(command.id).wait().unwrap();
+    let counts = orders.open_orders().unwrap();
+    let of = |state| {
+        counts
+            .iter()
+            .find(|count| count.state == state)
+            .unwrap()
+            .orders
+    };
+    assert_eq!((of(OrderState::Received), of(OrderState::Accepted)), (2, 1));
+    orders
+        .command_done(command.id, Outcome::Ok, "")
+        .wait()
+        .unwrap();
+    assert_eq!(waiting("dev-1", "kitchen"), 2);
+}
