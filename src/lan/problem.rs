@@ -58,8 +58,6 @@ kinds! {
     OrderExists = "order-exists", CONFLICT, "Another order has this id";
     /// The order can't go there from where it is.
     StateRefused = "state-refused", CONFLICT, "The order can't change to that state";
-    /// The command can't end that way.
-    ReceiptRefused = "receipt-refused", CONFLICT, "The receipt does not fit the command";
     /// The box has as many devices as it takes.
     DevicesFull = "devices-full", CONFLICT, "No further device can be paired";
     /// The cursor is too old or unknown.

@@ -30,7 +30,7 @@ use crate::lan::request::Ask;
 use crate::shutdown::Shutdown;
 
 /// Answers requests.
-pub trait Service: Send + Sync + 'static {
+pub trait Service: Clone + Send + Sync + 'static {
     /// The answer to one request. Errors are answers too.
     fn answer(&self, port: LanPort, ask: Ask) -> impl Future<Output = Answer> + Send;
 }
@@ -78,7 +78,7 @@ impl LoopProbe {
 pub fn serve<S: Service>(
     listener: TcpListener,
     port: Port,
-    service: Arc<S>,
+    service: S,
     shutdown: Shutdown,
 ) -> (impl Future<Output = ()> + Send, LoopProbe) {
     let (probe, probes) = mpsc::channel(MAX_PROBES);
@@ -96,7 +96,7 @@ pub fn serve<S: Service>(
 
 struct Loop<S> {
     port: Port,
-    service: Arc<S>,
+    service: S,
     shutdown: Shutdown,
     places: Arc<()>,
     turn_away: Arc<Semaphore>,
@@ -145,7 +145,7 @@ impl<S: Service> Loop<S> {
             debug!(event = "lan.nodelay_refused", %error);
         }
         let port = self.port.clone();
-        let service = Arc::clone(&self.service);
+        let service = self.service.clone();
         let shutdown = self.shutdown.clone();
         self.connections.spawn(async move {
             port.count.connections.add(1);
@@ -200,7 +200,7 @@ async fn serve_connection<S: Service>(
     stream: TcpStream,
     peer: SocketAddr,
     port: Port,
-    service: Arc<S>,
+    service: S,
     shutdown: Shutdown,
 ) {
     let phase = Arc::new(Phase::default());
@@ -211,9 +211,9 @@ async fn serve_connection<S: Service>(
     let name = port.port.name();
     let handler = service_fn(move |request| {
         let in_flight = InFlight::start(&phase);
-        let (port, service) = (port.clone(), Arc::clone(&service));
+        let (port, service) = (port.clone(), service.clone());
         async move {
-            let mut answer = answer(request, peer, &port, &*service).await;
+            let mut answer = answer(request, peer, &port, &service).await;
             answer.body_mut().in_flight = Some(in_flight);
             Ok::<_, Infallible>(answer)
         }

@@ -1,7 +1,6 @@
 //! Clients of every kind, on real sockets.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -19,6 +18,7 @@ use crate::telemetry::Metrics;
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[derive(Clone)]
 struct Fixture;
 
 impl Service for Fixture {
@@ -64,7 +64,7 @@ async fn start() -> Running {
         limits: LIMITS,
         count: count.clone(),
     };
-    let (run, probe) = serve(listener, port, Arc::new(Fixture), shutdown.clone());
+    let (run, probe) = serve(listener, port, Fixture, shutdown.clone());
     Running {
         addr,
         shutdown,

@@ -1,0 +1,201 @@
+//! Port 8004: pairing, heartbeats, receipts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tracing::{info, warn};
+
+use super::answer::{Answered, json};
+use super::auth;
+use super::house::House;
+use super::orders::idempotency_key;
+use super::problem::{Kind, Problem};
+use super::request::Ask;
+use crate::clock::rfc3339;
+use crate::digest::{Digest, equal_in_constant_time, hex};
+use crate::store::{NewDevice, Receipt, ReceiptTaken};
+
+/// Longest name of a device, characters.
+const MAX_NAME: usize = 64;
+
+/// Longest role and kind, characters.
+const MAX_WORD: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pairing {
+    code: String,
+    name: String,
+    role: String,
+}
+
+/// `POST /v1/pair`: the code printed on the box makes a device, with its token and its key.
+pub async fn pair(house: &Arc<House>, ask: &mut Ask) -> Answered {
+    let source = ask.peer.ip();
+    house
+        .attempts
+        .may_try(source, house.clock.monotonic())
+        .map_err(too_many)?;
+    let wish: Pairing = ask.json().await?;
+    check_text("name", &wish.name, MAX_NAME)?;
+    check_word("role", &wish.role)?;
+    // Digests have one length, so the comparison tells nothing of the code's either.
+    let sent = Digest::of(wish.code.trim().as_bytes());
+    let right = Digest::of(house.claim_code.expose().as_bytes());
+    let is_right = equal_in_constant_time(sent.as_bytes(), right.as_bytes());
+    if house.claim_code.is_empty() || !is_right {
+        house.attempts.failed(source, house.clock.monotonic());
+        warn!(event = "lan.pairing_refused", %source);
+        return Err(Problem::new(
+            Kind::CodeRefused,
+            "the code is printed on the box; it is not this one",
+        ));
+    }
+    if house.store.devices.count() >= house.devices.max_devices {
+        return Err(Problem::new(
+            Kind::DevicesFull,
+            format!(
+                "{} devices are paired, as many as the box takes",
+                house.devices.max_devices
+            ),
+        ));
+    }
+    let paired = house
+        .store
+        .devices
+        .pair(NewDevice {
+            name: wish.name,
+            role: wish.role,
+            address: Some(source),
+        })
+        .await?;
+    info!(event = "lan.device_paired", device_id = %paired.device_id, %source);
+    json(
+        StatusCode::CREATED,
+        &json!({
+            "device_id": paired.device_id,
+            "token": paired.token.expose(),
+            "command_key": hex(&paired.command_key),
+            "box_id": house.identity.id(),
+            "box_key": hex(&house.identity.public_key()),
+        }),
+    )
+}
+
+fn too_many(wait: Duration) -> Box<Problem> {
+    Problem::new(
+        Kind::TooMany,
+        format!("too many wrong codes; try again in {} s", wait.as_secs()),
+    )
+    .retry_after(wait.as_secs())
+}
+
+/// What a device says of itself. Everything but these fields is its own affair.
+#[derive(Deserialize)]
+struct Heartbeat {
+    command_port: Option<u16>,
+}
+
+/// `POST /v1/heartbeat`: the box learns where the device is, the device learns the time and what waits for it.
+pub async fn heartbeat(house: &Arc<House>, ask: &mut Ask) -> Answered {
+    let device = auth::device(house, ask)?;
+    let beat: Heartbeat = ask.json().await?;
+    let now_ms = house.clock.wall_ms();
+    let (devices, address) = (&house.store.devices, ask.peer.ip());
+    devices.seen(&device.device_id, Some(address), now_ms);
+    if beat
+        .command_port
+        .is_some_and(|port| device.command_port != Some(port))
+    {
+        devices
+            .set_address(&device.device_id, address, beat.command_port)
+            .await?;
+    }
+    let pending = house
+        .store
+        .orders
+        .open_commands(&device.device_id, &device.role)?;
+    json(
+        StatusCode::OK,
+        &json!({
+            "now": rfc3339(now_ms),
+            "now_ms": now_ms,
+            "command_port": beat.command_port.or(device.command_port).unwrap_or(house.devices.command_port),
+            "pending_commands": pending,
+        }),
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiptDocument {
+    kind: String,
+    body: Box<RawValue>,
+}
+
+/// `POST /v1/receipts`: what a device has to tell the platform, kept until it was told.
+pub async fn receipt(house: &Arc<House>, ask: &mut Ask) -> Answered {
+    let device = auth::device(house, ask)?;
+    let idempotency_key = idempotency_key(ask)?;
+    ask.expect_json()?;
+    let bytes = ask.body().await?;
+    let document: ReceiptDocument = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::new(
+            Kind::Unprocessable,
+            "a receipt is {\"kind\": WORD, \"body\": {…}}",
+        )
+        .with(
+            "where",
+            json!({"line": error.line(), "column": error.column()}),
+        )
+    })?;
+    check_word("kind", &document.kind)?;
+    let receipt = Receipt {
+        device_id: device.device_id.clone(),
+        idempotency_key,
+        request_digest: Digest::of(&bytes),
+        kind: format!("receipt.{}", document.kind),
+        body: document.body,
+    };
+    match house.store.orders.receipt(receipt).await? {
+        ReceiptTaken::New { .. } => json(StatusCode::CREATED, &json!({"taken": true})),
+        ReceiptTaken::Replayed => json(StatusCode::OK, &json!({"taken": true})),
+        ReceiptTaken::KeyConflict => Err(Problem::new(
+            Kind::KeyConflict,
+            "this Idempotency-Key came before with another body; a new receipt needs a new key",
+        )),
+    }
+}
+
+fn check_text(field: &str, text: &str, max: usize) -> Result<(), Box<Problem>> {
+    let fits = (1..=max).contains(&text.chars().count())
+        && !text.trim().is_empty()
+        && !text.chars().any(char::is_control);
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Unprocessable,
+        format!("{field} must be 1 to {max} characters that can be seen"),
+    )
+    .with("where", json!({"field": field})))
+}
+
+fn check_word(field: &str, word: &str) -> Result<(), Box<Problem>> {
+    let fits = (1..=MAX_WORD).contains(&word.len())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Unprocessable,
+        format!("{field} must be 1 to {MAX_WORD} of the characters A-Z a-z 0-9 _ - ."),
+    )
+    .with("where", json!({"field": field})))
+}

@@ -1,0 +1,307 @@
+//! What all ports share, and the way from a request to the handler of its path.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Body as _;
+use hyper::header::{self, HeaderValue};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::answer::{Answer, Answered, Body};
+use super::attempts::Attempts;
+use super::events::Ring;
+use super::history::History;
+use super::problem::{Kind, Problem};
+use super::request::Ask;
+use super::route::{self, Endpoint};
+use super::server::{self, PortCount};
+use super::status::StatusBoard;
+use super::{care, catalogue, events, front, media, orders, support};
+use crate::clock::Clock;
+use crate::config::{DevicesConfig, LanConfig, LanPort, SiteConfig};
+use crate::identity::{BoxIdentity, Secret};
+use crate::shutdown::Shutdown;
+use crate::store::{ReadError, Store, StoreEvent, WriteError};
+use crate::telemetry::Telemetry;
+
+/// Runs the self-diagnosis and gives its report as JSON text. Called on a blocking thread, one call at a time.
+pub type Checks = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the LAN side is made of.
+#[derive(Clone)]
+pub struct LanDeps {
+    /// Its ports and bounds.
+    pub lan: LanConfig,
+    /// Which shop this is.
+    pub site: SiteConfig,
+    /// Bounds on devices, their roles and ports.
+    pub devices: DevicesConfig,
+    /// Truth at rest.
+    pub store: Store,
+    /// Who this box is.
+    pub identity: Arc<BoxIdentity>,
+    /// What pairs devices: the code of the settings, or the one made at first start.
+    pub claim_code: Secret,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Conditions and counters.
+    pub telemetry: Telemetry,
+    /// The self-diagnosis.
+    pub checks: Checks,
+}
+
+/// Between two looks at what answers say in passing, such as the catalogue's age.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// "Never" as a time.
+const NEVER: i64 = i64::MIN;
+
+/// Everything the handlers share.
+pub struct House {
+    pub(super) lan: LanConfig,
+    pub(super) site: SiteConfig,
+    pub(super) devices: DevicesConfig,
+    pub(super) store: Store,
+    pub(super) identity: Arc<BoxIdentity>,
+    pub(super) claim_code: Secret,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) telemetry: Telemetry,
+    pub(super) checks: Checks,
+    pub(super) open: BTreeSet<LanPort>,
+    pub(super) started_at_ms: i64,
+    pub(super) shutdown: Shutdown,
+    pub(super) ring: Arc<Ring>,
+    pub(super) history: History,
+    pub(super) attempts: Attempts,
+    pub(super) board: StatusBoard,
+    pub(super) streams: events::Streams,
+    pub(super) checking: tokio::sync::Semaphore,
+    last_pull_ms: AtomicI64,
+    well_since_ms: AtomicI64,
+}
+
+impl House {
+    pub(super) fn new(deps: LanDeps, open: BTreeSet<LanPort>, shutdown: Shutdown) -> Self {
+        let counts = open
+            .iter()
+            .map(|port| PortCount::of(*port, &deps.telemetry.metrics))
+            .collect();
+        Self {
+            history: History::new(counts, deps.clock.wall_ms()),
+            attempts: Attempts::new(),
+            board: StatusBoard::default(),
+            streams: events::Streams::new(&deps.telemetry.metrics),
+            ring: Arc::default(),
+            checking: tokio::sync::Semaphore::new(1),
+            started_at_ms: deps.clock.wall_ms(),
+            last_pull_ms: AtomicI64::new(NEVER),
+            well_since_ms: AtomicI64::new(deps.clock.wall_ms()),
+            open,
+            shutdown,
+            lan: deps.lan,
+            site: deps.site,
+            devices: deps.devices,
+            store: deps.store,
+            identity: deps.identity,
+            claim_code: deps.claim_code,
+            clock: deps.clock,
+            telemetry: deps.telemetry,
+            checks: deps.checks,
+        }
+    }
+
+    /// The tasks beside the ports.
+    pub(super) fn start_tasks(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let looking = tokio::spawn(Arc::clone(self).look_around());
+        let pumping = tokio::spawn(Arc::clone(self).pump_events());
+        vec![looking, pumping]
+    }
+
+    /// Under which number `port` is reached.
+    pub(super) fn number_of(&self, port: LanPort) -> u16 {
+        self.lan.addr(port).port()
+    }
+
+    /// Seconds since the platform was last heard by the pull; `None` when it never was.
+    pub(super) fn catalogue_age_s(&self) -> Option<u64> {
+        match self.last_pull_ms.load(Ordering::Relaxed) {
+            NEVER => None,
+            at_ms => Some(u64::try_from((self.clock.wall_ms() - at_ms) / 1000).unwrap_or(0)),
+        }
+    }
+
+    /// Since when no condition holds; the start at the earliest.
+    pub(super) fn well_since_ms(&self) -> i64 {
+        self.well_since_ms.load(Ordering::Relaxed)
+    }
+
+    async fn look_around(self: Arc<Self>) {
+        let mut was_well = true;
+        while !self.shutdown.is_triggered() {
+            self.history.look(self.clock.wall_ms());
+            let is_well = self.telemetry.conditions.list().is_empty();
+            if is_well && !was_well {
+                self.well_since_ms
+                    .store(self.clock.wall_ms(), Ordering::Relaxed);
+            }
+            was_well = is_well;
+            match self.store.catalogue.last_pull() {
+                Ok(at_ms) => self
+                    .last_pull_ms
+                    .store(at_ms.unwrap_or(NEVER), Ordering::Relaxed),
+                Err(error) => debug!(event = "lan.look_failed", %error),
+            }
+            tokio::select! {
+                () = self.shutdown.triggered() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn pump_events(self: Arc<Self>) {
+        let mut events = self.store.events.subscribe();
+        loop {
+            let event = tokio::select! {
+                () = self.shutdown.triggered() => return,
+                event = events.recv() => event,
+            };
+            match event {
+                Ok(StoreEvent::Order {
+                    order_id,
+                    state,
+                    seq,
+                }) => {
+                    self.history.order_changed(state);
+                    self.ring.order(&order_id, state, seq);
+                }
+                Ok(StoreEvent::Catalogue { seq }) => self.ring.catalogue(seq),
+                Ok(StoreEvent::Device { device_id }) => self.ring.device(&device_id),
+                Ok(StoreEvent::Outbox | StoreEvent::Command | StoreEvent::Media) => {}
+                Err(RecvError::Lagged(lost)) => {
+                    warn!(event = "lan.events_lost", lost);
+                    self.ring.restart();
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, port: LanPort, path: &str, ask: &mut Ask) -> Answered {
+        let (route, parameters) =
+            route::find(port, &ask.head.method, path, |port| self.number_of(port))?;
+        match route.endpoint {
+            Endpoint::Page => front::page(self, ask).await,
+            Endpoint::Live => Ok(front::live()),
+            Endpoint::Ready => front::ready(self).await,
+            Endpoint::WellKnown => front::well_known(self),
+            Endpoint::Status => front::status(self, ask).await,
+            Endpoint::OpenApi => Ok(front::open_api()),
+            Endpoint::Document => {
+                catalogue::document(self, ask, parameters.first(), parameters.second())
+            }
+            Endpoint::Barcode => catalogue::barcode(self, ask, parameters.first()),
+            Endpoint::Documents => catalogue::documents(self, ask, parameters.first()).await,
+            Endpoint::Changes => catalogue::changes(self, ask).await,
+            Endpoint::SubmitOrder => orders::submit(self, ask).await,
+            Endpoint::Orders => orders::list(self, ask).await,
+            Endpoint::Order => orders::order(self, ask, parameters.first()),
+            Endpoint::AdvanceOrder => orders::advance(self, ask, parameters.first()).await,
+            Endpoint::Events => events::events(self, ask).await,
+            Endpoint::Media => media::blob(self, ask, parameters.first()),
+            Endpoint::Pair => care::pair(self, ask).await,
+            Endpoint::Heartbeat => care::heartbeat(self, ask).await,
+            Endpoint::Receipt => care::receipt(self, ask).await,
+            Endpoint::Metrics => support::metrics(self),
+            Endpoint::Checks => support::checks(self).await,
+        }
+    }
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("House").finish_non_exhaustive()
+    }
+}
+
+impl server::Service for Arc<House> {
+    async fn answer(&self, port: LanPort, mut ask: Ask) -> Answer {
+        let uri = ask.head.uri.clone();
+        let mut answer = match self.handle(port, uri.path(), &mut ask).await {
+            Ok(answer) => answer,
+            Err(problem) => {
+                debug!(
+                    event = "lan.refused",
+                    port = port.name(),
+                    kind = problem.kind.urn()
+                );
+                problem.into_answer(uri.path())
+            }
+        };
+        answer.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if ask.head.method == Method::HEAD {
+            headers_only(&mut answer);
+        }
+        answer
+    }
+}
+
+/// Leaves of an answer what HEAD gets (RFC 9110 §9.3.2).
+fn headers_only(answer: &mut Answer) {
+    if let Some(length) = answer.body().size_hint().exact() {
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into());
+    }
+    *answer.body_mut() = Body::empty();
+}
+
+impl From<ReadError> for Box<Problem> {
+    fn from(error: ReadError) -> Self {
+        warn!(
+            event = "lan.read_failed",
+            error = &error as &dyn std::error::Error
+        );
+        Problem::new(Kind::Internal, "the box can't read its store")
+    }
+}
+
+impl From<WriteError> for Box<Problem> {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Busy => {
+                Problem::new(Kind::Busy, "more writes wait than the box takes").retry_after(1)
+            }
+            WriteError::Disk(_) => {
+                warn!(
+                    event = "lan.write_failed",
+                    error = &error as &dyn std::error::Error
+                );
+                Problem::new(
+                    Kind::Storage,
+                    "the box can't write to its disk; nothing was kept",
+                )
+                .retry_after(30)
+            }
+            WriteError::Closed => {
+                Problem::new(Kind::NotReady, "the box is restarting").retry_after(2)
+            }
+        }
+    }
+}
+
+/// Runs `work` on the blocking threads.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Box<Problem>> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Problem::new(Kind::Internal, "a read met a mistake in the box's program"))
+}

@@ -1,0 +1,128 @@
+//! What people see, and what nobody may smuggle in.
+
+use super::*;
+use crate::lan::status::{
+    CatalogueStatus, DeviceStatus, Level, LinkState, OrdersStatus, Platform, Verdict,
+};
+
+fn status() -> Status {
+    Status {
+        box_id: "box-0123456789ab".into(),
+        site_id: "s1".into(),
+        site_name: "Chez <script>alert(1)</script> & Cie".into(),
+        version: "0.0.0",
+        now: String::new(),
+        now_ms: 10_000_000,
+        started_at_ms: 0,
+        verdict: Verdict {
+            level: Level::Good,
+            since_ms: 10_000_000 - 7_380_000,
+            sentence: Sentence {
+                en: "All is well.",
+                fr: "Tout va bien.",
+            },
+        },
+        conditions: Vec::new(),
+        contact: "\"Aide\" 01 23".into(),
+        platform: Platform {
+            data: LinkState::Up,
+            orders: LinkState::Down,
+            media: LinkState::Waiting,
+            last_pull_ms: Some(9_997_000),
+        },
+        catalogue: CatalogueStatus {
+            collections: Vec::new(),
+            documents: 1_234_567,
+            caught_up: true,
+            age_s: Some(3),
+            media_bytes: 0,
+        },
+        orders: OrdersStatus {
+            open: Vec::new(),
+            waiting: 1,
+            to_send: 2000,
+            parked: 0,
+            outbox: Vec::new(),
+        },
+        devices: vec![DeviceStatus {
+            device_id: "d1".into(),
+            name: "<b>Bar".into(),
+            role: "bar".into(),
+            seen_at_ms: None,
+            present: false,
+        }],
+        device_count: 1,
+        ports: Vec::new(),
+        minutes: vec![crate::lan::history::Minute::default(); 60],
+    }
+}
+
+#[test]
+fn names_from_outside_are_text_and_never_markup() {
+    let page = whole(&status(), Language::English, "n0nce");
+    assert!(!page.contains("<script>alert"), "{page}");
+    assert!(!page.contains("<b>Bar"), "{page}");
+    assert!(page.contains("Chez &lt;script&gt;alert(1)&lt;/script&gt; &amp; Cie"));
+    assert!(page.contains("&quot;Aide&quot; 01 23"));
+}
+
+#[test]
+fn the_page_loads_nothing_from_anywhere() {
+    let page = whole(&status(), Language::French, "n0nce");
+    for word in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert_eq!(page.matches("nonce=\"n0nce\"").count(), 2);
+    assert!(
+        !page.contains("style=\""),
+        "the policy allows no style in attributes"
+    );
+    assert!(page.contains("<html lang=\"fr\">"));
+}
+
+#[test]
+fn both_languages_say_the_same_in_their_own_way() {
+    let english = main_part(&status(), Language::English);
+    let french = main_part(&status(), Language::French);
+    assert!(english.contains("for 2 h 03 min"), "{english}");
+    assert!(french.contains("depuis 2 h 03 min"), "{french}");
+    assert!(english.contains("1,234,567") && french.contains("1\u{202f}234\u{202f}567"));
+    assert!(english.contains("<strong>1</strong> order for a device"));
+    assert!(french.contains("<strong>2\u{202f}000</strong> messages pour la plateforme"));
+    assert!(english.contains("no answer") && french.contains("pas de réponse"));
+}
+
+#[test]
+fn the_worst_is_the_verdict_and_the_others_are_listed() {
+    let fact = |code, en, level| Fact {
+        code,
+        level,
+        since_ms: 9_000_000,
+        sentence: Sentence { en, fr: "…" },
+    };
+    let mut status = status();
+    status.conditions = vec![
+        fact("a.b", "The worst.", Level::Critical),
+        fact("c.d", "The other.", Level::Notice),
+    ];
+    status.verdict.level = Level::Critical;
+    status.verdict.sentence = status.conditions[0].sentence;
+    let page = main_part(&status, Language::English);
+    assert_eq!(page.matches("The worst.").count(), 1);
+    assert!(
+        page.contains("The other. <small>for 16 min</small>"),
+        "{page}"
+    );
+    assert!(page.contains("Act now"));
+}
+
+#[test]
+fn a_state_is_a_word_and_a_sign_beside_its_colour() {
+    for level in [Level::Good, Level::Notice, Level::Warning, Level::Critical] {
+        let pill = pill(level, "word");
+        assert!(
+            pill.contains("word</span>") && pill.contains("<b aria-hidden"),
+            "{pill}"
+        );
+    }
+}

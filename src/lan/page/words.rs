@@ -1,0 +1,331 @@
+//! The page's words in French and English. In French texts: commande = order, ordre = command.
+
+use crate::lan::status::{Level, LinkState};
+
+/// The languages of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// English, also for those who ask for neither.
+    English,
+    /// French.
+    French,
+}
+
+impl Language {
+    /// The language with that tag.
+    pub fn by_tag(tag: &str) -> Option<Self> {
+        match tag.split('-').next()?.trim().to_ascii_lowercase().as_str() {
+            "fr" => Some(Self::French),
+            "en" => Some(Self::English),
+            _ => None,
+        }
+    }
+
+    /// The best of an `Accept-Language` (RFC 9110 §12.5.4).
+    pub fn accepted(header: &str) -> Self {
+        let mut best = (0, Self::English);
+        for range in header.split(',') {
+            let mut parts = range.split(';');
+            let Some(language) = Self::by_tag(parts.next().unwrap_or_default()) else {
+                continue;
+            };
+            let weight = parts
+                .find_map(|part| part.trim().strip_prefix("q="))
+                .map_or(1000, thousandths);
+            if weight > best.0 {
+                best = (weight, language);
+            }
+        }
+        best.1
+    }
+
+    /// Its tag (RFC 5646).
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::French => "fr",
+        }
+    }
+
+    /// What its speakers call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::English => "English",
+            Self::French => "Français",
+        }
+    }
+
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::English => Self::French,
+            Self::French => Self::English,
+        }
+    }
+
+    /// Its words.
+    pub const fn words(self) -> &'static Words {
+        match self {
+            Self::English => &ENGLISH,
+            Self::French => &FRENCH,
+        }
+    }
+}
+
+/// `0.85` as 850: a weight has one digit and at most three behind the point. What is none weighs nothing.
+fn thousandths(weight: &str) -> u32 {
+    let (whole, part) = weight.split_once('.').unwrap_or((weight, ""));
+    let digits = format!("{part:0<3}");
+    match (whole, digits.parse::<u32>()) {
+        ("1", Ok(_)) => 1000,
+        ("0", Ok(part)) if digits.len() == 3 => part,
+        _ => 0,
+    }
+}
+
+/// The texts. A pair is for one and for several.
+#[derive(Debug)]
+pub struct Words {
+    pub this_box: &'static str,
+    pub lost: &'static str,
+    pub footer: &'static str,
+    pub what_waits: &'static str,
+    pub nothing_waits: &'static str,
+    pub orders_wait: (&'static str, &'static str),
+    pub messages_wait: (&'static str, &'static str),
+    pub parked_wait: (&'static str, &'static str),
+    pub whom_to_call: &'static str,
+    pub no_contact: &'static str,
+    pub orders: &'static str,
+    pub waiting: &'static str,
+    pub accepted: &'static str,
+    pub in_progress: &'static str,
+    pub ready: &'static str,
+    pub to_send: &'static str,
+    pub parked: &'static str,
+    pub platform: &'static str,
+    pub link_data: &'static str,
+    pub link_orders: &'static str,
+    pub link_media: &'static str,
+    pub last_heard: &'static str,
+    pub never: &'static str,
+    pub catalogue: &'static str,
+    pub complete: &'static str,
+    pub filling: &'static str,
+    pub documents: &'static str,
+    pub age: &'static str,
+    pub media_held: &'static str,
+    pub devices: &'static str,
+    pub no_devices: &'static str,
+    pub present: &'static str,
+    pub silent: &'static str,
+    pub not_heard: &'static str,
+    pub last_hour: &'static str,
+    pub requests: &'static str,
+    pub orders_per_minute: &'static str,
+    pub at_most: &'static str,
+    pub hour_ago: &'static str,
+    pub now: &'static str,
+    pub ports: &'static str,
+    pub port: &'static str,
+    pub role: &'static str,
+    pub state: &'static str,
+    pub open: &'static str,
+    pub closed: &'static str,
+    pub day_unit: &'static str,
+    levels: [&'static str; 4],
+    links: [&'static str; 4],
+    roles: [(&'static str, &'static str); 7],
+}
+
+static ENGLISH: Words = Words {
+    this_box: "This box",
+    lost: "This page gets no answer from the box: what you see may be old.",
+    footer: "This page renews itself every 5 seconds.",
+    what_waits: "What is waiting",
+    nothing_waits: "Nothing is waiting.",
+    orders_wait: ("order for a device", "orders for a device"),
+    messages_wait: ("message for the platform", "messages for the platform"),
+    parked_wait: (
+        "message set aside for support",
+        "messages set aside for support",
+    ),
+    whom_to_call: "Whom to call",
+    no_contact: "No contact is set for this shop.",
+    orders: "Orders",
+    waiting: "Waiting for a device",
+    accepted: "Taken by a device",
+    in_progress: "In progress",
+    ready: "Ready",
+    to_send: "To be sent to the platform",
+    parked: "Set aside",
+    platform: "Platform",
+    link_data: "Data",
+    link_orders: "Direct orders",
+    link_media: "Images and videos",
+    last_heard: "Last data",
+    never: "not yet",
+    catalogue: "Catalogue",
+    complete: "complete",
+    filling: "coming in",
+    documents: "documents",
+    age: "Age",
+    media_held: "Images and videos held",
+    devices: "Devices",
+    no_devices: "No device is paired yet. The code printed on the box pairs one.",
+    present: "present",
+    silent: "silent",
+    not_heard: "not heard since the box started",
+    last_hour: "The last hour",
+    requests: "Requests per minute",
+    orders_per_minute: "Orders per minute",
+    at_most: "at most",
+    hour_ago: "60 min ago",
+    now: "now",
+    ports: "Ports of this box",
+    port: "Port",
+    role: "Role",
+    state: "State",
+    open: "open",
+    closed: "closed",
+    day_unit: "d",
+    levels: ["All is well", "For information", "Attention", "Act now"],
+    links: ["connected", "no answer", "not yet enrolled", "waiting"],
+    roles: [
+        ("front", "this page, health"),
+        ("catalogue", "products and prices"),
+        ("orders", "orders"),
+        ("events", "live events"),
+        ("media", "images and videos"),
+        ("care", "pairing and care of devices"),
+        ("support", "support (opened on demand)"),
+    ],
+};
+
+static FRENCH: Words = Words {
+    this_box: "Cette box",
+    lost: "Cette page ne reçoit plus de réponse de la box : ce que vous voyez est peut-être ancien.",
+    footer: "Cette page se renouvelle toutes les 5 secondes.",
+    what_waits: "Ce qui attend",
+    nothing_waits: "Rien n'attend.",
+    orders_wait: ("commande pour un appareil", "commandes pour un appareil"),
+    messages_wait: ("message pour la plateforme", "messages pour la plateforme"),
+    parked_wait: (
+        "message mis de côté pour l'assistance",
+        "messages mis de côté pour l'assistance",
+    ),
+    whom_to_call: "Qui appeler",
+    no_contact: "Aucun contact n'est défini pour ce magasin.",
+    orders: "Commandes",
+    waiting: "En attente d'un appareil",
+    accepted: "Prises par un appareil",
+    in_progress: "En cours",
+    ready: "Prêtes",
+    to_send: "À envoyer à la plateforme",
+    parked: "Mises de côté",
+    platform: "Plateforme",
+    link_data: "Données",
+    link_orders: "Commandes directes",
+    link_media: "Images et vidéos",
+    last_heard: "Dernières données",
+    never: "pas encore",
+    catalogue: "Catalogue",
+    complete: "complet",
+    filling: "en cours de chargement",
+    documents: "documents",
+    age: "Âge",
+    media_held: "Images et vidéos en mémoire",
+    devices: "Appareils",
+    no_devices: "Aucun appareil n'est encore associé. Le code imprimé sur la box en associe un.",
+    present: "présent",
+    silent: "silencieux",
+    not_heard: "pas de nouvelles depuis le démarrage de la box",
+    last_hour: "La dernière heure",
+    requests: "Requêtes par minute",
+    orders_per_minute: "Commandes par minute",
+    at_most: "au plus",
+    hour_ago: "il y a 60 min",
+    now: "maintenant",
+    ports: "Ports de cette box",
+    port: "Port",
+    role: "Rôle",
+    state: "État",
+    open: "ouvert",
+    closed: "fermé",
+    day_unit: "j",
+    levels: [
+        "Tout va bien",
+        "Pour information",
+        "Attention",
+        "À traiter tout de suite",
+    ],
+    links: [
+        "connecté",
+        "pas de réponse",
+        "pas encore rattachée",
+        "en attente",
+    ],
+    roles: [
+        ("front", "cette page, état de santé"),
+        ("catalogue", "produits et prix"),
+        ("orders", "commandes"),
+        ("events", "événements en direct"),
+        ("media", "images et vidéos"),
+        ("care", "association et suivi des appareils"),
+        ("support", "assistance (ouvert à la demande)"),
+    ],
+};
+
+impl Words {
+    /// A level in a word or two.
+    pub const fn level(&self, level: Level) -> &'static str {
+        self.levels[level as usize]
+    }
+
+    /// A link's state.
+    pub const fn link(&self, link: LinkState) -> &'static str {
+        match link {
+            LinkState::Up => self.links[0],
+            LinkState::Down => self.links[1],
+            LinkState::NotEnrolled => self.links[2],
+            LinkState::Waiting => self.links[3],
+        }
+    }
+
+    /// What a port is for.
+    pub fn port_role(&self, name: &str) -> &'static str {
+        let role = self.roles.iter().find(|(port, _)| *port == name);
+        role.map_or("", |(_, role)| role)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LanPort;
+
+    #[test]
+    fn the_language_is_the_one_the_reader_prefers() {
+        for (header, expected) in [
+            ("fr", Language::French),
+            ("fr-CH, fr;q=0.9, en;q=0.8", Language::French),
+            ("de, en;q=0.7, fr;q=0.8", Language::French),
+            ("fr;q=0.3,en-GB;q=0.9", Language::English),
+            ("fr;q=0", Language::English),
+            ("de", Language::English),
+            ("", Language::English),
+            (";;;,q=,fr;q=x", Language::English),
+        ] {
+            assert_eq!(Language::accepted(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn every_port_has_its_words() {
+        for port in LanPort::ALL {
+            for language in [Language::English, Language::French] {
+                assert!(!language.words().port_role(port.name()).is_empty());
+            }
+        }
+    }
+}
