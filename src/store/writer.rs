@@ -343,8 +343,9 @@ impl Worker {
             self.parts.events.tell(event);
         }
         for job in batch {
-            job.finish(commit.clone());
+            // Before the reply, so that whoever has it also finds it counted.
             self.done.fetch_add(1, Ordering::Relaxed);
+            job.finish(commit.clone());
         }
         (self.parts.after_commit)(&self.parts.conn);
     }

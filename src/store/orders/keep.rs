@@ -59,7 +59,7 @@ fn forget_orders(conn: &Connection, before_ms: i64) -> rusqlite::Result<bool> {
 }
 
 /// Drops the oldest events while the outbox holds more than `bound`, and counts them.
-pub(super) fn hold_bound(conn: &Connection, bound: i64) -> rusqlite::Result<bool> {
+pub(in crate::store) fn hold_bound(conn: &Connection, bound: i64) -> rusqlite::Result<bool> {
     let span: i64 = conn
         .prepare_cached(
             "SELECT coalesce((SELECT max(id) FROM outbox) - (SELECT min(id) FROM outbox) + 1, 0)",

@@ -33,6 +33,9 @@ use super::readers::{ReadError, Readers};
 use super::writer::{Reply, Writer, WriterParts};
 use crate::clock::Clock;
 
+#[cfg(test)]
+pub(super) use keep::hold_bound;
+
 pub use commands::{Command, CommandChanged, Outcome, WorkWaiting};
 pub use count::StateCount;
 pub use document::{MAX_NAME, MAX_ORDER_BYTES, OrderDocument, OrderShapeError};
@@ -70,7 +73,7 @@ impl Default for OrderRules {
 pub struct Orders {
     // Dropped before the writer, so that its connection is the last and empties the log.
     readers: Arc<Readers>,
-    writer: Writer,
+    pub(super) writer: Writer,
     rules: Arc<OrderRules>,
 }
 
@@ -118,6 +121,15 @@ impl Orders {
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.writer.progress()
+    }
+
+    /// Pages of the file that hold nothing; housekeeping gives them back when they are many.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn free_pages(&self) -> Result<i64, ReadError> {
+        self.readers
+            .read(|conn| conn.pragma_query_value(None, "freelist_count", |row| row.get(0)))
     }
 
     /// An empty write that goes through the queue: proves that the writer works.
