@@ -47,7 +47,7 @@ progress() {
 packages_of() {
     case $1 in
     host-build)
-        printf '%s\n' build-essential ca-certificates git openssl shellcheck
+        printf '%s\n' build-essential ca-certificates git openssl shellcheck strace
         # A machine without a Rust toolchain of its own builds with Debian's.
         command -v cargo >/dev/null || printf '%s\n' rustc-web cargo-web rustfmt-web rust-web-clippy
         ;;

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod kitchen;
+mod power_cut;
 mod tidy;
 mod update;
 mod wan;
