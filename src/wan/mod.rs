@@ -28,6 +28,8 @@ mod push;
 pub mod sas;
 mod snapshot;
 pub mod time;
+#[cfg(test)]
+mod tls_host;
 pub mod wire;
 mod worker;
 

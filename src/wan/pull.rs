@@ -85,9 +85,18 @@ impl Pull {
                 tracing::info!(event = "pull.page_shrunk", items = self.page_items);
                 return Ok(Next::Again);
             }
+            Err(error) if error.cause == Cause::TooLarge => {
+                // One change larger than a page: a snapshot passes over it, and its cursor leads past it.
+                self.report
+                    .refused(&UnreadableItem::TooLong(MAX_PAGE.as_usize()));
+                self.page_items = self.config.page_items;
+                self.refetch = true;
+                return Ok(Next::Again);
+            }
             other => other?,
         };
-        let page = read_feed_page(&body).map_err(|why| bad_answer(FlowId::Api, why.to_string()))?;
+        let page = read_feed_page(&body, snapshot::MAX_LINE_BYTES)
+            .map_err(|why| bad_answer(FlowId::Api, why.to_string()))?;
         for why in &page.unreadable {
             self.report.refused(why);
         }
@@ -248,3 +257,6 @@ impl PullReport {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

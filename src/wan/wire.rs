@@ -127,11 +127,11 @@ pub struct FeedPage {
     pub caught_up: bool,
 }
 
-/// Reads a page; items that do not fit are set aside.
+/// Reads a page; items that do not fit, or have more than `max_item` bytes, are set aside.
 ///
 /// # Errors
 /// When the page itself is none.
-pub fn read_feed_page(text: &[u8]) -> Result<FeedPage, UnreadableItem> {
+pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage, UnreadableItem> {
     #[derive(Deserialize)]
     struct Page<'a> {
         #[serde(borrow)]
@@ -147,7 +147,11 @@ pub fn read_feed_page(text: &[u8]) -> Result<FeedPage, UnreadableItem> {
     let mut changes = Vec::with_capacity(page.items.len());
     let mut unreadable = Vec::new();
     for item in page.items {
-        match read_item(item.get().as_bytes()) {
+        let item = match item.get().as_bytes() {
+            item if item.len() > max_item => Err(UnreadableItem::TooLong(max_item)),
+            item => read_item(item),
+        };
+        match item {
             Ok(change) => changes.push(change),
             Err(why) => unreadable.push(why),
         }
@@ -246,11 +250,13 @@ mod tests {
     #[test]
     fn one_bad_item_of_a_page_costs_only_itself() {
         let page = br#"{"items":[{"collection":"a","id":"1","version":1,"data":1},7,{"collection":"a"},
-            {"collection":"a","id":"2","version":1,"deleted":true}],"next":"c","caught_up":true,"horizon":"x"}"#;
-        let page = read_feed_page(page).unwrap();
-        assert_eq!((page.changes.len(), page.unreadable.len()), (2, 2));
+            {"collection":"a","id":"2","version":1,"deleted":true},
+            {"collection":"a","id":"3","version":1,"data":"0123456789012345678901234567890123456789012345678901234567"}],
+            "next":"c","caught_up":true,"horizon":"x"}"#;
+        let page = read_feed_page(page, 100).unwrap();
+        assert_eq!((page.changes.len(), page.unreadable.len()), (2, 3));
         assert_eq!((page.next.as_str(), page.caught_up), ("c", true));
-        assert!(read_feed_page(b"<html>").is_err());
-        assert!(read_feed_page(br#"{"items":[],"next":""}"#).is_err());
+        assert!(read_feed_page(b"<html>", 100).is_err());
+        assert!(read_feed_page(br#"{"items":[],"next":""}"#, 100).is_err());
     }
 }

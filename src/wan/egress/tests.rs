@@ -1,94 +1,18 @@
 //! The door against a real TLS host of this process, which answers what each test tells it.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls_pki_types::PrivateKeyDer;
-
 use super::*;
 use crate::config::{Config as Settings, ProxyConfig};
 use crate::identity::Secret;
-
-/// What the host's certificate is like.
-#[derive(Default)]
-struct Certificate {
-    name: Option<&'static str>,
-    expired: bool,
-}
-
-struct TlsHost {
-    url: String,
-    ca_file: PathBuf,
-    requests: Receiver<String>,
-    _dir: tempfile::TempDir,
-}
+use crate::wan::tls_host::{Certificate, TlsHost};
 
 impl TlsHost {
-    /// Answers every request with `answer` and, without closing, no more.
-    fn start(certificate: &Certificate, answer: &'static str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-        let ca_file = dir.path().join("ca.pem");
-        fs::write(&ca_file, ca.pem()).unwrap();
-        let name = certificate.name.unwrap_or("localhost");
-        let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        if certificate.expired {
-            leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let leaf = leaf.signed_by(&key, &ca).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![leaf.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            )
-            .unwrap();
-        let tls = Arc::new(tls);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (seen, requests) = channel();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (tls, seen) = (Arc::clone(&tls), seen.clone());
-                thread::spawn(move || {
-                    let connection = rustls::ServerConnection::new(tls).unwrap();
-                    let stream = rustls::StreamOwned::new(connection, stream.unwrap());
-                    let mut stream = BufReader::new(stream);
-                    loop {
-                        let mut head = String::new();
-                        while !head.ends_with("\r\n\r\n") {
-                            if !matches!(stream.read_line(&mut head), Ok(1..)) {
-                                return;
-                            }
-                        }
-                        let _ = seen.send(head);
-                        let _ = stream.get_mut().write_all(answer.as_bytes());
-                        let _ = stream.get_mut().flush();
-                    }
-                });
-            }
-        });
-        Self {
-            url: format!("https://localhost:{port}"),
-            ca_file,
-            requests,
-            _dir: dir,
-        }
-    }
-
     fn client(&self) -> Client {
         client(&[self.ca_file.as_path()], None)
     }

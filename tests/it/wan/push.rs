@@ -99,3 +99,30 @@ fn a_lane_whose_credentials_are_refused_pauses_and_loses_nothing() {
     assert_eq!((counts.lanes[0].waiting, counts.lanes[0].parked), (1, 0));
     assert!(platform.events().is_empty());
 }
+
+#[test]
+fn a_stumbling_platform_delays_a_lane_and_every_event_arrives() {
+    let platform = Platform::start();
+    platform.arm("status:500", "api", 5, Some("POST"), "/events");
+    let shop = Shop::of(&platform).start();
+    for n in 0..4 {
+        let body = RawValue::from_string(format!("{{\"n\":{n}}}")).unwrap();
+        let push = shop
+            .store()
+            .orders
+            .outbox_push(Lane::Receipts, "test.later", body);
+        push.wait().unwrap();
+    }
+    eventually("all are delivered", || {
+        (platform.events().len() == 4).then_some(())
+    });
+    eventually("the outbox is empty", || {
+        let counts = shop.store().orders.outbox_counts().unwrap();
+        counts
+            .lanes
+            .iter()
+            .all(|lane| lane.waiting + lane.parked == 0)
+            .then_some(())
+    });
+    assert!(platform.faults_are_spent());
+}
