@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::{Files, VERSION};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, LanPort};
 use crate::telemetry::start_logs;
 use crate::update::boot::BootFacts;
 use crate::update::boot_control::{BootControl, Rauc};
 use crate::update::gate::{Gate, Passed};
 use crate::update::history::{Boot, History, Verdict, Why};
-use crate::update::install::install;
+use crate::update::install::{Now, install};
+use crate::update::probe::platform_is_up;
 use crate::update::slots::Slots;
 use crate::update::trial::Phase;
 
@@ -103,11 +104,15 @@ fn run_install(
         .with_context(|| format!("cannot find the bundle {}", bundle.display()))?;
     let mut history = History::load(&config.store.data_dir);
     let mut print = |line: &str| println!("{line}");
+    let now = Now {
+        facts,
+        version: VERSION,
+        platform_is_up: platform_is_up(config.lan.addr(LanPort::Front)) == Some(true),
+    };
     let installed = install(
         &bundle_path,
         force,
-        facts,
-        VERSION,
+        now,
         &mut history,
         &Rauc::default(),
         &mut print,

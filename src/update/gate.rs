@@ -9,10 +9,10 @@ use tracing::{info, warn};
 use super::boot::BootFacts;
 use super::boot_control::{BootControl, BootControlError};
 use super::history::History;
-use super::probe::{probe_disk, probe_port};
+use super::probe::{platform_is_up, probe_disk, probe_port};
 use super::trial::{Verdict, Vigil};
 use crate::clock::Clock;
-use crate::config::{LanConfig, UpdateConfig};
+use crate::config::{LanConfig, LanPort, UpdateConfig};
 use crate::durable::ReplaceFileError;
 use crate::shutdown::Shutdown;
 
@@ -56,7 +56,7 @@ pub enum CommitError {
 impl Gate {
     /// What is wrong with the box at this moment; `None` when nothing is.
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub fn problem(&self, platform_was_up: bool) -> Option<String> {
         let mut problems = Vec::new();
         for port in self.lan.ports_on() {
             problems.extend(
@@ -70,6 +70,9 @@ impl Gate {
                 .err()
                 .map(|error| error.to_string()),
         );
+        if platform_was_up && platform_is_up(self.lan.addr(LanPort::Front)) != Some(true) {
+            problems.push("the platform answered before the update and does not now".to_owned());
+        }
         let units = failed_units();
         if !units.is_empty() {
             problems.push(format!("failed units: {}", units.join(" ")));
@@ -91,14 +94,16 @@ impl Gate {
         control: &dyn BootControl,
         clock: &dyn Clock,
     ) -> Result<Passed, CommitError> {
-        if !History::load(&self.data_dir).in_trial(facts) {
+        let history = History::load(&self.data_dir);
+        if !history.in_trial(facts) {
             return Ok(Passed::NoTrial);
         }
+        let platform_was_up = history.trial().is_some_and(|trial| trial.platform_was_up);
         let mut vigil = Vigil::new(settings.stability, clock.monotonic() + deadline);
         let mut last = None;
         let pause = Shutdown::default();
         loop {
-            let problem = self.problem();
+            let problem = self.problem(platform_was_up);
             if problem != last {
                 info!(
                     event = "update.gate_looked",
@@ -227,6 +232,7 @@ mod tests {
             slot: Slot::named("B"),
             version: "2".into(),
             from_version: "1".into(),
+            platform_was_up: false,
             staged_in_boot: "1".into(),
             phase: Phase::Staged,
             last_failure: None,
@@ -259,6 +265,18 @@ mod tests {
         assert_eq!(
             History::load(dir.path()).boots()[0].verdict,
             history::Verdict::Committed
+        );
+    }
+
+    #[test]
+    fn a_platform_that_is_lost_with_the_update_is_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let (gate, _) = front_door(dir.path());
+        assert_eq!(gate.problem(false), None);
+        assert!(
+            gate.problem(true)
+                .unwrap()
+                .contains("the platform answered before")
         );
     }
 

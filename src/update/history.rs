@@ -343,6 +343,7 @@ mod tests {
             slot: Slot::named("B"),
             version: version.into(),
             from_version: "1".into(),
+            platform_was_up: false,
             staged_in_boot: boot_id.into(),
             phase: Phase::Staged,
             last_failure: None,

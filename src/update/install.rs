@@ -53,6 +53,17 @@ pub struct Installed {
     pub slot: Slot,
 }
 
+/// The box at the moment of the installation.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// This boot.
+    pub facts: &'a BootFacts,
+    /// The version that runs.
+    pub version: &'a str,
+    /// The platform answers.
+    pub platform_is_up: bool,
+}
+
 /// Verifies the bundle, writes it to the other slot and remembers that its trial is due.
 ///
 /// # Errors
@@ -60,13 +71,12 @@ pub struct Installed {
 pub fn install(
     bundle_path: &Path,
     force: bool,
-    facts: &BootFacts,
-    running_version: &str,
+    now: Now<'_>,
     history: &mut History,
     control: &dyn BootControl,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Installed, InstallError> {
-    if history.in_trial(facts) {
+    if history.in_trial(now.facts) {
         return Err(InstallError::TrialRuns);
     }
     let slots = control.slots()?;
@@ -96,8 +106,9 @@ pub fn install(
     history.stage(Trial {
         slot: slot.clone(),
         version: version.clone(),
-        from_version: running_version.to_owned(),
-        staged_in_boot: facts.boot_id.clone(),
+        from_version: now.version.to_owned(),
+        platform_was_up: now.platform_is_up,
+        staged_in_boot: now.facts.boot_id.clone(),
         phase: Phase::Staged,
         last_failure: None,
     })?;
@@ -185,11 +196,15 @@ mod tests {
     ) -> Result<Installed, InstallError> {
         let mut history = History::load(dir);
         history.record_boot(facts, "1", "").unwrap();
+        let now = Now {
+            facts,
+            version: "1",
+            platform_is_up: true,
+        };
         install(
             Path::new("x"),
             force,
-            facts,
-            "1",
+            now,
             &mut history,
             control,
             &mut |_| {},
@@ -216,6 +231,7 @@ mod tests {
         let history = History::load(dir.path());
         assert_eq!(history.trial().unwrap().phase, Phase::Staged);
         assert_eq!(history.trial().unwrap().from_version, "1");
+        assert!(history.trial().unwrap().platform_was_up);
     }
 
     #[test]

@@ -19,6 +19,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The longest status line that is read.
 const MAX_STATUS_LINE: usize = 256;
 
+/// The longest status document that is read.
+const MAX_STATUS: usize = 1 << 20;
+
 /// What is written to the disk and read back.
 const PROBE_BYTES: usize = 64 * 1024;
 
@@ -80,21 +83,39 @@ fn reachable(bound_to: SocketAddr) -> SocketAddr {
 }
 
 fn ask(addr: SocketAddr) -> io::Result<String> {
+    let answer = exchange(addr, "/readyz", MAX_STATUS_LINE)?;
+    let line = answer
+        .split(|byte| *byte == b'\r')
+        .next()
+        .unwrap_or_default();
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+/// Whether the box's own status says that the platform answers; `None` when it says nothing about it.
+#[must_use]
+pub fn platform_is_up(front: SocketAddr) -> Option<bool> {
+    let answer = exchange(reachable(front), "/status.json", MAX_STATUS).ok()?;
+    let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let status: serde_json::Value = serde_json::from_slice(answer.get(body..)?).ok()?;
+    Some(status.get("platform")?.get("data")?.as_str()? == "up")
+}
+
+/// Asks `path` and returns what comes, as far as the end or `limit`.
+fn exchange(addr: SocketAddr, path: &str, limit: usize) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&addr, CONNECT_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     // One write: a server that answers early and closes must not meet the second half of the question.
-    let question = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(question.as_bytes())?;
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while line.len() < MAX_STATUS_LINE && stream.read(&mut byte)? == 1 && byte[0] != b'\r' {
-        line.push(byte[0]);
-    }
-    if line.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    let mut answer = Vec::new();
+    stream
+        .take(u64::try_from(limit).unwrap_or(u64::MAX))
+        .read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// A disk that does not keep what it is given.
@@ -188,6 +209,21 @@ mod tests {
             "{error}"
         );
         assert!(probe_port(LanPort::Orders, starting).is_err());
+    }
+
+    #[test]
+    fn the_platform_is_up_when_the_status_says_so() {
+        let status = |body| platform_is_up(port_that_says(body));
+        assert_eq!(
+            status("HTTP/1.1 200 OK\r\n\r\n{\"platform\":{\"data\":\"up\"}}"),
+            Some(true)
+        );
+        assert_eq!(
+            status("HTTP/1.1 200 OK\r\n\r\n{\"platform\":{\"data\":\"down\"}}"),
+            Some(false)
+        );
+        assert_eq!(status("HTTP/1.1 200 OK\r\n\r\n{}"), None);
+        assert_eq!(status("HTTP/1.1 503 Service Unavailable\r\n\r\n"), None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Trial {
     pub version: String,
     /// The version that was running when it was installed.
     pub from_version: String,
+    /// The platform answered then: it must answer again before this version is kept.
+    #[serde(default)]
+    pub platform_was_up: bool,
     /// The boot in which it was installed.
     pub staged_in_boot: String,
     /// How far it has come.
@@ -205,6 +208,7 @@ mod tests {
             slot: Slot::named("B"),
             version: "2".into(),
             from_version: "1".into(),
+            platform_was_up: false,
             staged_in_boot: "boot-1".into(),
             phase: Phase::Staged,
             last_failure: None,
