@@ -15,6 +15,7 @@ pub mod units;
 // Rooms.
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod devices;
 pub mod diagnose;
 pub mod lan;

@@ -1,6 +1,7 @@
 //! The subcommands of `comptoir`: the edge where errors are printed, once, with their causes.
 
 mod check;
+mod serve;
 mod setup;
 mod supervise;
 mod update;
@@ -42,6 +43,8 @@ enum Command {
     /// Bring the shop's settings in.
     #[command(subcommand)]
     Setup(setup::Setup),
+    /// Run the server; `supervise` does this on a box.
+    Serve,
     /// Keep the server alive: run `comptoir serve`, watch that it works, start it again when it does not.
     Supervise,
     /// Ask the box how it is. Exit code 0: well; 3: somebody should look; 1: something does not work.
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Setup(setup) => setup.run(&arguments.files),
+        Command::Serve => serve::run(&arguments.files),
         Command::Supervise => supervise::run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
         Command::Check { json } => check::check(&arguments.files, json),

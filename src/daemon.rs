@@ -1,0 +1,304 @@
+//! `comptoir serve`, wired: read this page first.
+//!
+//! ```text
+//!   settings -> identity -> store -> telemetry told what the store had to repair
+//!   sockets ----------------------> lan (tasks) · discovery (task) · dispatch (task)
+//!                                   wan (threads)
+//!   heartbeat <- progress of the LAN's loops, the store's writer, dispatch
+//! ```
+//! SIGTERM, SIGINT or the loss of the supervisor give one [`Shutdown`]; every part ends by itself, within a deadline.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, LanPort, LoadConfigError};
+use crate::devices::{Dispatch, DispatchHandle, DispatchParts};
+use crate::diagnose::checks;
+use crate::digest::hex;
+use crate::durable::{ReplaceFileError, replace_file};
+use crate::identity::{BoxIdentity, LoadIdentityError, Secret, random_bytes};
+use crate::lan::discovery::{Announcement, Discovery};
+use crate::lan::{self, LanDeps, LanHandle, StartLanError};
+use crate::shutdown::Shutdown;
+use crate::store::{OpenStoreError, OrderRules, Recovery, Store};
+use crate::supervisor::heartbeat::{Progress, Sender};
+use crate::supervisor::sockets::{ClaimError, LanSockets};
+use crate::telemetry::{Code, Telemetry};
+use crate::wan::{StartWanError, Wan, WanParts};
+
+/// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
+const END_WITHIN: Duration = Duration::from_secs(8);
+
+/// Threads of the LAN side at most: a box has four cores at best, and each thread costs memory.
+const MAX_LAN_THREADS: usize = 4;
+
+/// The server could not start, or ended for a reason.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A listener.
+    #[error("the server can't have its ports")]
+    Sockets(#[from] ClaimError),
+    /// The key.
+    #[error("the server does not know who it is")]
+    Identity(#[from] LoadIdentityError),
+    /// The claim code.
+    #[error("cannot keep the claim code")]
+    ClaimCode(#[from] ReplaceFileError),
+    /// The store.
+    #[error("the server has no store")]
+    Store(#[from] OpenStoreError),
+    /// The LAN side.
+    #[error("the server can't serve the shop")]
+    Lan(#[from] StartLanError),
+    /// The WAN side.
+    #[error("the server can't speak to the platform")]
+    Wan(#[from] StartWanError),
+    /// The operating system.
+    #[error("cannot {attempt}")]
+    System {
+        /// What was tried.
+        attempt: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Runs the server until it is told to end. `refused` says why the shop's settings were left out, if they were.
+///
+/// # Errors
+/// [`ServeError`], before anything is served.
+pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), ServeError> {
+    let mut sockets = LanSockets::claim(&config.lan, &config.discovery)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let telemetry = Telemetry::default();
+    if let Some(refused) = refused {
+        error!(event = "config.site_refused", problems = %refused);
+        let now_ms = clock.wall_ms();
+        telemetry
+            .conditions
+            .raise(Code::SettingsRefused, refused.to_string(), now_ms);
+    }
+    let data_dir = &config.store.data_dir;
+    let identity = Arc::new(BoxIdentity::load_or_create(&data_dir.join("identity.key"))?);
+    let rules = OrderRules {
+        default_role: config.devices.order_role.clone(),
+        command_ttl: config.devices.command_ttl,
+    };
+    let store = Store::open_with(&config.store, rules, Arc::clone(&clock))?;
+    tell_recoveries(store.recovered(), &telemetry, clock.wall_ms());
+
+    let runtime = runtime()?;
+    let shutdown = Shutdown::default();
+    end_on_signals(&runtime, &shutdown)?;
+    let (dispatch, dispatcher) = Dispatch::new(DispatchParts {
+        store: store.clone(),
+        identity: Arc::clone(&identity),
+        config: config.devices.clone(),
+        clock: Arc::clone(&clock),
+        telemetry: telemetry.clone(),
+    });
+    let dispatching = runtime.spawn(dispatch.run(shutdown.clone()));
+    let discovering = discovery(&runtime, &mut sockets, &config, &identity, &dispatcher)
+        .map(|discovery| runtime.spawn(discovery.run(shutdown.clone())));
+    let lan = lan::start(
+        runtime.handle(),
+        listeners(&mut sockets),
+        LanDeps {
+            lan: config.lan.clone(),
+            site: config.site.clone(),
+            devices: config.devices.clone(),
+            store: store.clone(),
+            identity: Arc::clone(&identity),
+            claim_code: claim_code(&config, data_dir)?,
+            clock: Arc::clone(&clock),
+            telemetry: telemetry.clone(),
+            checks: checks_of(&config),
+        },
+        &shutdown,
+    )?;
+    let wan = Wan::start(WanParts {
+        config: config.wan.clone(),
+        site_id: config.site.site_id.clone(),
+        store: store.clone(),
+        telemetry,
+        clock,
+        shutdown: shutdown.clone(),
+    })?;
+    info!(event = "daemon.serves", box_id = identity.id());
+
+    let progress = progress(&lan, &store, &dispatcher, runtime.handle());
+    let beating = sockets.take_heartbeat().map(|socket| {
+        let shutdown = shutdown.clone();
+        thread::spawn(move || Sender::new(socket).run(&progress, &shutdown))
+    });
+
+    runtime.block_on(shutdown.triggered());
+    info!(event = "daemon.ending");
+    let ended = runtime.block_on(tokio::time::timeout(END_WITHIN, async {
+        lan.ended().await;
+        let _ = dispatching.await;
+        if let Some(discovering) = discovering {
+            let _ = discovering.await;
+        }
+    }));
+    if ended.is_err() {
+        warn!(event = "daemon.end_forced", after_s = END_WITHIN.as_secs());
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    // The WAN's threads may wait for the platform; what they hold is redelivered. They end with the process.
+    drop((wan, beating));
+    info!(event = "daemon.ended");
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, ServeError> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Builder::new_multi_thread()
+        .worker_threads(cores.min(MAX_LAN_THREADS))
+        .thread_name("lan")
+        .enable_all()
+        .build()
+        .map_err(|source| ServeError::System {
+            attempt: "start the LAN's threads",
+            source,
+        })
+}
+
+fn end_on_signals(runtime: &Runtime, shutdown: &Shutdown) -> Result<(), ServeError> {
+    let _on_runtime = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(|source| ServeError::System {
+            attempt: "listen for signals",
+            source,
+        })?;
+        let shutdown = shutdown.clone();
+        runtime.spawn(async move {
+            signals.recv().await;
+            shutdown.trigger();
+        });
+    }
+    Ok(())
+}
+
+fn listeners(sockets: &mut LanSockets) -> Vec<(LanPort, TcpListener)> {
+    LanPort::ALL
+        .into_iter()
+        .flat_map(|port| {
+            sockets
+                .take_tcp(port)
+                .into_iter()
+                .map(move |listener| (port, listener))
+        })
+        .collect()
+}
+
+/// Discovery is optional: without it devices still find the box by name, code or typed address.
+fn discovery(
+    runtime: &Runtime,
+    sockets: &mut LanSockets,
+    config: &Config,
+    identity: &Arc<BoxIdentity>,
+    dispatcher: &DispatchHandle,
+) -> Option<Discovery> {
+    let socket = sockets.take_discovery()?;
+    let announcement = Announcement {
+        ports: config
+            .lan
+            .ports_on()
+            .map(|port| config.lan.addr(port).port())
+            .collect(),
+        front_port: config.lan.addr(LanPort::Front).port(),
+        command_port: config.devices.command_port,
+    };
+    let dispatcher = dispatcher.clone();
+    let _on_runtime = runtime.enter();
+    Discovery::new(
+        socket,
+        Arc::clone(identity),
+        announcement,
+        move |sighting| {
+            dispatcher.device_seen(sighting);
+        },
+    )
+    .inspect_err(|error| error!(event = "daemon.discovery_failed", %error))
+    .ok()
+}
+
+/// The claim code of the settings, or the one made at first start and kept with mode 0600.
+fn claim_code(config: &Config, data_dir: &Path) -> Result<Secret, ServeError> {
+    if !config.site.claim_code.is_empty() {
+        return Ok(config.site.claim_code.clone());
+    }
+    let path = data_dir.join("state/claim_code");
+    if let Ok(code) = std::fs::read_to_string(&path)
+        && !code.is_empty()
+    {
+        return Ok(Secret::new(code));
+    }
+    let code = hex(&random_bytes::<5>());
+    replace_file(&path, code.as_bytes(), 0o600)?;
+    info!(event = "daemon.claim_code_made", path = %path.display());
+    Ok(Secret::new(code))
+}
+
+fn checks_of(config: &Config) -> lan::Checks {
+    let config = config.clone();
+    Arc::new(move || {
+        let answers = checks::ask_all(&config);
+        serde_json::to_string(&answers).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    })
+}
+
+fn tell_recoveries(recoveries: &[Recovery], telemetry: &Telemetry, now_ms: i64) {
+    for recovery in recoveries {
+        // The catalogue comes again from the platform; what orders and devices lost does not.
+        let code = match recovery.database {
+            "catalogue" => Code::StoreRebuilt,
+            _ => Code::OrdersSalvaged,
+        };
+        let detail = format!(
+            "{}: {}; {} rows saved; kept as {}",
+            recovery.database,
+            recovery.reason,
+            recovery.salvaged_rows,
+            recovery.kept_as.display()
+        );
+        telemetry.conditions.raise(code, detail, now_ms);
+    }
+}
+
+/// What proves work to the supervisor: each part moves in its own loop when it is asked.
+fn progress(
+    lan: &LanHandle,
+    store: &Store,
+    dispatcher: &DispatchHandle,
+    runtime: &tokio::runtime::Handle,
+) -> Progress {
+    let progress = Progress::default();
+    for (port, probe) in lan.probes() {
+        progress.watch(port.name(), move |part| probe.ask(move || part.moved()));
+    }
+    let (orders, runtime) = (store.orders.clone(), runtime.clone());
+    progress.watch("store", move |part| {
+        let tick = orders.tick();
+        runtime.spawn(async move {
+            if tick.await.is_ok() {
+                part.moved();
+            }
+        });
+    });
+    let dispatcher = dispatcher.clone();
+    progress.watch("dispatch", move |part| {
+        dispatcher.probe(move || part.moved());
+    });
+    progress
+}
