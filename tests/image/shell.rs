@@ -1,0 +1,123 @@
+//! A root shell in the box, on a port of the virtual machine. Systemd starts it from the machine's credentials: the
+//! image has nothing for it.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// One answer of the guest; it may be busy booting.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest a command may take unless it says otherwise.
+pub const COMMAND_WITHIN: Duration = Duration::from_secs(90);
+
+/// What a command printed, and its exit status.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: i32,
+    pub output: String,
+}
+
+impl Ran {
+    /// Its output, if it went well.
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, 0, "{}", self.output);
+        self.output
+    }
+}
+
+pub struct Shell {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    number: u32,
+}
+
+impl Shell {
+    /// Connects, and waits until the guest's shell answers.
+    pub fn connect(path: &Path, within: Duration) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(TRY_EVERY)).unwrap();
+        let mut shell = Self {
+            stream,
+            heard: Vec::new(),
+            number: 0,
+        };
+        let deadline = Instant::now() + within;
+        loop {
+            assert!(
+                Instant::now() < deadline,
+                "no shell in the box after {within:?}"
+            );
+            // While the box boots nobody reads; a full pipe is as good as silence.
+            let asked = shell.stream.write_all(b"echo sh\"\"ell-is-up\n");
+            if asked.is_ok() && shell.hear("shell-is-up", TRY_EVERY).is_some() {
+                break;
+            }
+        }
+        // Answers to the earlier tries are still on their way.
+        shell.run("true");
+        shell
+    }
+
+    pub fn run(&mut self, command: &str) -> Ran {
+        self.run_within(command, COMMAND_WITHIN)
+    }
+
+    pub fn run_within(&mut self, command: &str, within: Duration) -> Ran {
+        self.number += 1;
+        let (begin, end) = (
+            format!("begin-{}:", self.number),
+            format!("end-{}:", self.number),
+        );
+        let script =
+            format!("echo {begin}; {{ {command}\n}} </dev/null 2>&1; echo; echo {end}$?:\n");
+        self.stream.write_all(script.as_bytes()).unwrap();
+        let answer = self
+            .hear(&end, within)
+            .and_then(|before| Some((before, self.hear(":", within)?)));
+        let Some((before, status)) = answer else {
+            panic!(
+                "no end of {command:?} after {within:?}: {}",
+                String::from_utf8_lossy(&self.heard)
+            );
+        };
+        let output = before
+            .rsplit_once(&format!("{begin}\n"))
+            .map_or("", |(_, output)| output);
+        Ran {
+            status: status.trim().parse().unwrap(),
+            output: output.trim_end().to_owned(),
+        }
+    }
+
+    /// Starts something whose end is not waited for.
+    pub fn start(&mut self, command: &str) {
+        writeln!(self.stream, "{command} </dev/null >/dev/null 2>&1 &").unwrap();
+    }
+
+    /// What comes before `text`, if it comes in time.
+    fn hear(&mut self, text: &str, within: Duration) -> Option<String> {
+        let deadline = Instant::now() + within;
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let found = self
+                .heard
+                .windows(text.len())
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = found {
+                let before = String::from_utf8_lossy(&self.heard[..at]).into_owned();
+                self.heard.drain(..at + text.len());
+                return Some(before);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            // A time-out only means: nothing yet.
+            if let Ok(length) = self.stream.read(&mut chunk) {
+                assert_ne!(length, 0, "the virtual machine closed its port");
+                self.heard.extend_from_slice(&chunk[..length]);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One shop: LAN, proxy, platform, and the box with its installer's stick.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bundles;
+use crate::http::{self, Answer};
+use crate::platform::{self, Platform};
+use crate::shell::Shell;
+use crate::vm::{BOOT_WITHIN, Vm, build_dir, eventually};
+
+/// The LAN of these tests: far from those people use for `scripts/run --port-offset`.
+const LAN: u8 = 249;
+
+/// Products the platform knows.
+pub const PRODUCTS: usize = 2000;
+
+const CLAIM_CODE: &str = "image-test-code";
+
+/// Lines of the console shown when a case fails.
+const LAST_WORDS: usize = 60;
+
+pub struct World {
+    pub vm: Vm,
+    pub platform: Platform,
+    pub shell: Shell,
+    pub boot_report: Value,
+    token: Option<String>,
+}
+
+/// Barcode of a product by its number.
+pub fn barcode(number: usize) -> String {
+    format!("2{number:012}")
+}
+
+impl World {
+    pub fn new() -> Self {
+        let dir = build_dir().join("image-test");
+        fs::create_dir_all(&dir).unwrap();
+        let catalogue_path = dir.join("catalogue.ndjson");
+        fs::write(&catalogue_path, catalogue()).unwrap();
+        let stick_dir = dir.join("stick");
+        let mut vm = Vm::on_a_fresh_lan(LAN, &dir.join("box"), &stick_dir);
+        let platform = Platform::start(&vm, &dir.join("platform"), &catalogue_path);
+        fill_stick(&stick_dir, &dir, &platform.ca_path(), &vm.address(1));
+        vm.power_on();
+        let (shell, boot_report) = wait_for_boot(&mut vm);
+        Self {
+            vm,
+            platform,
+            shell,
+            boot_report,
+            token: None,
+        }
+    }
+
+    pub fn url(&self, port: u16, path: &str) -> String {
+        format!("http://{}:{port}{path}", self.vm.address(2))
+    }
+
+    /// After a boot that somebody else asked for: waits until the box serves.
+    pub fn wait_for_boot(&mut self) {
+        let (shell, boot_report) = wait_for_boot(&mut self.vm);
+        self.shell = shell;
+        self.boot_report = boot_report;
+        self.wait_until_ready();
+    }
+
+    pub fn wait_until_ready(&self) {
+        let url = self.url(80, "/readyz");
+        eventually("the box is ready", BOOT_WITHIN, || {
+            http::get(&url, None)
+                .ok()
+                .filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// The token of a device, paired at first use.
+    pub fn token(&mut self) -> String {
+        if self.token.is_none() {
+            self.wait_until_ready();
+            let wish = json!({"code": CLAIM_CODE, "name": "tester", "role": "tester"});
+            let answer = http::post(&self.url(8004, "/v1/pair"), None, None, &wish).unwrap();
+            assert_eq!(answer.status, 201, "{answer:?}");
+            self.token = Some(answer.json()["token"].as_str().unwrap().to_owned());
+        }
+        self.token.clone().unwrap()
+    }
+
+    /// A GET with the device's token that must be answered.
+    pub fn get(&mut self, port: u16, path: &str) -> Answer {
+        let token = self.token();
+        http::get(&self.url(port, path), Some(&token)).unwrap()
+    }
+
+    /// Asks the box, as the user the server runs as.
+    pub fn comptoir(&mut self, arguments: &str, within: Duration) -> String {
+        let command = format!(
+            "cd /data/comptoir && setpriv --reuid comptoir --regid comptoir --clear-groups comptoir {arguments}"
+        );
+        self.shell.run_within(&command, within).ok()
+    }
+
+    pub fn print_last_words(&self) {
+        let console = self.vm.console();
+        let lines: Vec<_> = console.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LAST_WORDS)..] {
+            println!("  console: {line}");
+        }
+        println!(
+            "  all of it: {}",
+            self.vm.data_dir().join("console.log").display()
+        );
+    }
+}
+
+fn wait_for_boot(vm: &mut Vm) -> (Shell, Value) {
+    let report = vm.wait_for("comptoir-boot: {", BOOT_WITHIN);
+    let json = report.strip_prefix("comptoir-boot: ").unwrap();
+    let shell = Shell::connect(&vm.shell_path(), BOOT_WITHIN);
+    (shell, serde_json::from_str(json).unwrap())
+}
+
+fn catalogue() -> String {
+    let mut lines = String::new();
+    for number in 0..PRODUCTS {
+        let product = json!({
+            "id": format!("p{number}"),
+            "name": format!("Product {number}"),
+            "barcodes": [barcode(number)],
+            "price": {"amount": format!("{}.{:02}", number / 100, number % 100), "currency": "EUR"},
+        });
+        writeln!(lines, "{product}").unwrap();
+    }
+    lines
+}
+
+/// What an installer brings: settings, the private authority; and two bundles for the tests of updates.
+fn fill_stick(stick_dir: &Path, dir: &Path, ca_path: &Path, proxy: &str) {
+    let bundles: [PathBuf; 2] = bundles::make(&dir.join("bundles"));
+    fs::remove_dir_all(stick_dir).ok();
+    fs::create_dir_all(stick_dir).unwrap();
+    fs::copy(ca_path, stick_dir.join("ca.pem")).unwrap();
+    for bundle in bundles {
+        fs::copy(&bundle, stick_dir.join(bundle.file_name().unwrap())).unwrap();
+    }
+    let (site, token, key_name, key) = (
+        platform::SITE,
+        platform::TOKEN,
+        platform::BUS_KEY_NAME,
+        platform::BUS_KEY,
+    );
+    let settings = format!(
+        r#"[site]
+site_id = "{site}"
+claim_code = "{CLAIM_CODE}"
+
+[wan]
+token = "{token}"
+
+[wan.proxy]
+url = "http://{proxy}:3128"
+
+[wan.trust]
+ca_files = ["ca.pem"]
+
+[wan.bus]
+key_name = "{key_name}"
+key = "{key}"
+"#
+    );
+    fs::write(stick_dir.join("site.toml"), settings).unwrap();
+}
