@@ -22,12 +22,15 @@ UNWANTED_UNITS=(
     systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-tpm2-setup.service
     systemd-tpm2-setup-early.service systemd-hibernate-clear.service systemd-bsod.service
     systemd-battery-check.service systemd-random-seed.service systemd-journal-flush.service
-    systemd-modules-load.service kmod-static-nodes.service
+    systemd-modules-load.service run-lock.mount kmod-static-nodes.service
     dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount sys-kernel-config.mount
     sys-kernel-debug.mount sys-kernel-tracing.mount systemd-initctl.socket systemd-creds.socket
     systemd-hostnamed.socket systemd-pcrextend.socket systemd-pcrlock.socket systemd-sysext.socket
     systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service
 )
+# They prepare a writable /etc, /home, /srv and logins.
+UNWANTED_TMPFILES=(20-systemd-shell-extra 20-systemd-ssh-generator 20-systemd-stub credstore debian etc home legacy
+    libselinux1 provision systemd-nologin x11)
 # The debug generator stays: it is what reads units from the machine's own credentials.
 KEPT_GENERATORS=(systemd-debug-generator)
 
@@ -40,7 +43,8 @@ strip_units() {
         case $unit in *getty* | debug-shell.service | systemd-logind.service) rm -f "$UNIT_DIR/$unit" ;; esac
     done
     rm -f "$UNIT_DIR"/dbus-org.freedesktop.login1.service
-    local generator
+    local generator name
+    for name in "${UNWANTED_TMPFILES[@]}"; do rm -f "$TARGET_DIR/usr/lib/tmpfiles.d/$name.conf"; done
     for generator in "$TARGET_DIR"/usr/lib/systemd/system-generators/*; do
         [[ " ${KEPT_GENERATORS[*]} " == *" ${generator##*/} "* ]] || rm -f "$generator"
     done
