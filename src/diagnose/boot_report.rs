@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
+use tracing::warn;
 
 use super::listeners::listeners;
 use crate::supervisor::reasons::{Reason, Reasons};
@@ -29,8 +30,8 @@ pub struct BootReport {
     pub root: Option<Root>,
     /// What became of the data partition at this boot (`kept`, `created`, …), where an initrd says so.
     pub data: Option<String>,
-    /// Units that systemd calls failed.
-    pub failed_units: Vec<String>,
+    /// Units that systemd calls failed; `null` when it does not say.
+    pub failed_units: Option<Vec<String>>,
     /// Every listening socket.
     pub listeners: Vec<String>,
     /// Restarts of the server in this boot.
@@ -69,7 +70,9 @@ impl BootReport {
             data: fs::read_to_string("/run/comptoir/data-state")
                 .ok()
                 .map(|text| text.trim().to_owned()),
-            failed_units: failed_units(),
+            failed_units: failed_units()
+                .inspect_err(|error| warn!(event = "diagnose.units_unknown", %error))
+                .ok(),
             listeners: listeners(),
             restarts: Reasons::load(data_dir)
                 .list()

@@ -1,6 +1,7 @@
 //! The gate of a trial: real questions to the box, held for a stability window, under a deadline.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -73,9 +74,12 @@ impl Gate {
         if platform_was_up && platform_is_up(self.lan.addr(LanPort::Front)) != Some(true) {
             problems.push("the platform answered before the update and does not now".to_owned());
         }
-        let units = failed_units();
-        if !units.is_empty() {
-            problems.push(format!("failed units: {}", units.join(" ")));
+        match failed_units() {
+            Ok(units) if units.is_empty() => {}
+            Ok(units) => problems.push(format!("failed units: {}", units.join(" "))),
+            Err(error) => {
+                problems.push(format!("systemd does not say which units failed: {error}"))
+            }
         }
         (!problems.is_empty()).then(|| problems.join("; "))
     }
@@ -140,22 +144,26 @@ impl Gate {
 }
 
 /// Units that systemd calls failed; none where there is no systemd.
-#[must_use]
-pub fn failed_units() -> Vec<String> {
-    if !std::path::Path::new("/run/systemd/system").exists() {
-        return Vec::new();
+///
+/// # Errors
+/// When systemd is there and does not answer.
+pub fn failed_units() -> io::Result<Vec<String>> {
+    if !Path::new("/run/systemd/system").exists() {
+        return Ok(Vec::new());
     }
     let output = Command::new("systemctl")
         .args(["--failed", "--plain", "--no-legend"])
-        .output();
-    let listed = output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    listed
+        .output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ));
+    }
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let names = listed
         .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
+        .filter_map(|line| line.split_whitespace().next());
+    Ok(names.map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -163,7 +171,6 @@ mod tests {
     use std::cell::RefCell;
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::path::Path;
 
     use super::super::boot::Slot;
     use super::super::bundle::BundleInfo;
