@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LanPort, LoadConfigError};
 use crate::devices::{Dispatch, DispatchHandle, DispatchParts};
-use crate::diagnose::checks;
+use crate::diagnose::checks::{self, Asked};
 use crate::digest::hex;
 use crate::durable::{ReplaceFileError, replace_file};
 use crate::identity::{BoxIdentity, LoadIdentityError, Secret, random_bytes};
@@ -121,7 +121,7 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
             claim_code: claim_code(&config, data_dir)?,
             clock: Arc::clone(&clock),
             telemetry: telemetry.clone(),
-            checks: checks_of(&config),
+            checks: checks_of(&config, refused),
         },
         &shutdown,
     )?;
@@ -250,10 +250,13 @@ fn claim_code(config: &Config, data_dir: &Path) -> Result<Secret, ServeError> {
     Ok(Secret::new(code))
 }
 
-fn checks_of(config: &Config) -> lan::Checks {
-    let config = config.clone();
+fn checks_of(config: &Config, refused: Option<&LoadConfigError>) -> lan::Checks {
+    let asked = Asked {
+        config: config.clone(),
+        refused: refused.map(ToString::to_string),
+    };
     Arc::new(move || {
-        let answers = checks::ask_all(&config);
+        let answers = checks::ask_all(&asked);
         serde_json::to_string(&answers).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     })
 }
