@@ -47,6 +47,8 @@ pub struct Kitchen {
     running: Option<Child>,
     control: Option<SocketAddr>,
     arguments: Vec<String>,
+    host: Option<String>,
+    bind: String,
 }
 
 impl Kitchen {
@@ -72,7 +74,17 @@ impl Kitchen {
             running: None,
             control: None,
             arguments: Vec::new(),
+            host: None,
+            bind: "127.0.0.1".into(),
         }
+    }
+
+    /// Lives in a network namespace of its own, and there on the contract's port.
+    pub fn on_host(mut self, host: &str, address: &str) -> Self {
+        self.host = Some(host.into());
+        self.bind = address.into();
+        self.port = 8081;
+        self
     }
 
     /// Further arguments for the next start.
@@ -90,8 +102,18 @@ impl Kitchen {
             .append(true)
             .open(self.dir.join("stderr.log"))
             .unwrap();
-        let child = Command::new(binary("device-emulator"))
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+        let mut command = match &self.host {
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command
+                    .args(["netns", "exec", host])
+                    .arg(binary("device-emulator"));
+                command
+            }
+            None => Command::new(binary("device-emulator")),
+        };
+        let child = command
+            .args(["--bind", &self.bind, "--port", &self.port.to_string()])
             .args(["--control", "127.0.0.1:0", "--heartbeat-s", "0"])
             .arg("--state")
             .arg(self.dir.join("state"))
@@ -145,6 +167,11 @@ impl Kitchen {
             let seen = self.seen();
             (seen.len() >= count).then_some(seen)
         })
+    }
+
+    /// What it complained about.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.dir.join("stderr.log")).unwrap_or_default()
     }
 
     /// What the device says of itself.

@@ -13,7 +13,7 @@ use crate::faults::Faults;
 
 /// A simulated device of the shop.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "device-emulator", version)]
+#[command(name = "device-emulator", version, args_override_self = true)]
 pub struct Args {
     /// Address to listen on, and to reach the box from.
     #[arg(long, default_value = "127.0.0.1")]
