@@ -198,42 +198,38 @@ def compare(path, data, write):
         path.write_text(shown)
         return []
     if not path.exists():
-        return [f"{path}: missing"]
+        return [f"{path.name} is missing"]
     if path.read_text() != shown:
-        return [f"{path}: differs from what the text says, which is\n{shown}"]
+        return [f"{path.name} differs from what the text says, which is {data.hex()}"]
     return []
 
 
 def check(write):
-    problems = []
-    count = 0
+    """One line a vector, `ok NAME` or `FAILED NAME: why`; how many failed."""
     session = json.loads((GOLDEN / "frames" / "session.json").read_text())
-    for name, value in handshake(session).items():
-        if session[name] != value:
-            problems.append(f"session.json: {name} is {session[name]}, the text says {value}")
+    results = [("handshake", [
+        f"{name} is {session[name]}, the text says {value}"
+        for name, value in handshake(session).items() if session[name] != value
+    ])]
     for case_path in sorted((GOLDEN / "frames").glob("*/case.json")):
         case = json.loads(case_path.read_text())
-        problems += compare(case_path.parent / "frame.hex", frame_of(case, session), write)
-        count += 1
+        problems = compare(case_path.parent / "frame.hex", frame_of(case, session), write)
+        results.append((f"frame {case_path.parent.name}", problems))
     for case_path in sorted((GOLDEN / "datagrams").glob("*/case.json")):
         case = json.loads(case_path.read_text())
-        data = datagram_of(case)
-        problems += compare(case_path.parent / "datagram.hex", data, write)
+        problems = compare(case_path.parent / "datagram.hex", datagram_of(case), write)
         if case["type"] == "BOX_HERE" and "error" not in case and not refuses_a_changed_signature(case):
-            problems.append(f"{case_path}: a changed BOX_HERE verifies")
-        count += 1
-    return count, problems
+            problems.append("a changed BOX_HERE verifies")
+        results.append((f"datagram {case_path.parent.name}", problems))
+    for name, problems in results:
+        print(f"FAILED vector {name}: {'; '.join(problems)}" if problems else f"ok vector {name}")
+    return sum(1 for _, problems in results if problems)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the .hex files instead of comparing them")
-    write = parser.parse_args().write
-    count, problems = check(write)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    print(f"{count} vectors {'written' if write else 'checked'}, {len(problems)} problems")
-    return 1 if problems or count == 0 else 0
+    return 1 if check(parser.parse_args().write) else 0
 
 
 if __name__ == "__main__":
