@@ -45,7 +45,7 @@ const UNREACHABLE_SHOWS_AFTER: Duration = Duration::from_secs(30);
 
 /// A device that cannot be reached for so long gives what it holds to another one of its role that can be. The command is
 /// marked as a possible duplicate; where there is no other device, it waits for this one.
-const RELEASE_AFTER: Duration = Duration::from_secs(300);
+pub const RELEASE_AFTER: Duration = Duration::from_secs(300);
 
 /// What dispatch is made of.
 #[derive(Clone)]
@@ -107,6 +107,7 @@ pub struct Dispatch {
     couriers: JoinSet<String>,
     bells: HashMap<String, Arc<Bells>>,
     crowded: bool,
+    release_after: Duration,
 }
 
 impl Dispatch {
@@ -129,8 +130,18 @@ impl Dispatch {
             couriers: JoinSet::new(),
             bells: HashMap::new(),
             crowded: false,
+            release_after: RELEASE_AFTER,
         };
         (dispatch, handle)
+    }
+
+    /// Gives what an unreachable device holds to another one after `wait`, in place of [`RELEASE_AFTER`].
+    #[must_use]
+    pub fn releasing_after(self, wait: Duration) -> Self {
+        Self {
+            release_after: wait,
+            ..self
+        }
     }
 
     /// Runs until `shutdown`; then the sessions are closed.
@@ -308,7 +319,7 @@ impl Dispatch {
             let free = match devices.by_id(device_id) {
                 None => true,
                 Some(device) => {
-                    self.links.is_unreachable_for(device_id, RELEASE_AFTER)
+                    self.links.is_unreachable_for(device_id, self.release_after)
                         && devices.list().iter().any(|other| {
                             other.role == device.role && self.links.is_connected(&other.device_id)
                         })

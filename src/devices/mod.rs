@@ -21,5 +21,5 @@ pub mod session;
 pub mod wire;
 
 pub use courier::IDLE_CLOSE;
-pub use dispatch::{Dispatch, DispatchHandle, DispatchParts, SESSIONS_LIMIT};
+pub use dispatch::{Dispatch, DispatchHandle, DispatchParts, RELEASE_AFTER, SESSIONS_LIMIT};
 pub use links::LinkState;

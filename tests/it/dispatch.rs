@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comptoir::clock::SystemClock;
 use comptoir::config::{DevicesConfig, StoreConfig};
-use comptoir::devices::{Dispatch, DispatchHandle, DispatchParts, LinkState};
+use comptoir::devices::{Dispatch, DispatchHandle, DispatchParts, LinkState, RELEASE_AFTER};
 use comptoir::identity::BoxIdentity;
 use comptoir::shutdown::Shutdown;
 use comptoir::store::devices::{NewDevice, Paired};
@@ -38,6 +38,10 @@ impl Shop {
     }
 
     fn open_with(dir: &Path, command_ttl: Duration) -> Self {
+        Self::open_releasing(dir, command_ttl, RELEASE_AFTER)
+    }
+
+    fn open_releasing(dir: &Path, command_ttl: Duration, release_after: Duration) -> Self {
         let config = StoreConfig {
             data_dir: dir.join("data"),
             catalogue_cache: ByteSize::mib(1),
@@ -71,6 +75,7 @@ impl Shop {
             .build()
             .unwrap();
         let shutdown = Shutdown::default();
+        let dispatch = dispatch.releasing_after(release_after);
         runtime.spawn(dispatch.run(shutdown.clone()));
         Self {
             store,
@@ -92,9 +97,13 @@ impl Shop {
 
     /// A paired and running kitchen that the box knows the address of.
     fn kitchen(&self, dir: &Path) -> (Kitchen, Paired) {
+        self.another_kitchen(dir, "kitchen")
+    }
+
+    fn another_kitchen(&self, dir: &Path, name: &str) -> (Kitchen, Paired) {
         let paired = self.pair("kitchen");
         let mut kitchen = Kitchen::paired(
-            &dir.join("kitchen"),
+            &dir.join(name),
             &paired,
             identity().id(),
             &identity().public_key(),
@@ -431,6 +440,40 @@ fn a_device_that_does_not_listen_is_a_condition_and_is_served_when_it_is_back() 
     wait_for("the condition to end", || {
         (!shop.telemetry.conditions.holds(Code::NoDeviceForRole)).then_some(())
     });
+}
+
+#[test]
+fn what_a_lost_device_holds_goes_to_another_one_and_is_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open_releasing(dir.path(), Duration::from_secs(3600), Duration::ZERO);
+    let (mut lost, _) = shop.another_kitchen(dir.path(), "lost");
+    lost.faults(&json!({"done_delay_ms": 600_000}));
+    shop.order("o-1");
+    shop.wait_state("o-1", OrderState::Accepted);
+    lost.kill();
+
+    // Nobody else could take it: it stays with the lost one, which may come back.
+    shop.order("o-2");
+    let (kitchen, paired) = shop.another_kitchen(dir.path(), "kitchen");
+    assert_eq!(kitchen.wait_seen(2).len(), 2);
+    let mut told = shop.wait_told(2);
+    told.sort();
+    assert_eq!(told, ok(&["o-1", "o-2"]));
+    let repeated = kitchen
+        .lines()
+        .into_iter()
+        .find(|line| line["body"]["order_id"] == "o-1")
+        .unwrap();
+    assert_eq!(repeated["possible_duplicate"], true);
+
+    // The end of a pairing takes it away at once, and gives it to who is left.
+    kitchen.faults(&json!({"done_delay_ms": 600_000}));
+    shop.order("o-3");
+    shop.wait_state("o-3", OrderState::Accepted);
+    let (third, _) = shop.another_kitchen(dir.path(), "third");
+    assert!(shop.store.devices.revoke(&paired.device_id).wait().unwrap());
+    assert_eq!(third.wait_seen(1), ["o-3"]);
+    assert_eq!(third.lines()[0]["possible_duplicate"], true);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::{discovery, hex, http};
 /// For so long an unreachable box is asked again, before pairing is given up.
 const PAIRING_DEADLINE: Duration = Duration::from_secs(120);
 
+/// Where the network contract has devices listen.
+const CONTRACT_PORT: u16 = 8081;
+
 /// Between two tries.
 const PAIRING_PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,8 +38,8 @@ pub fn paired(args: &Args) -> anyhow::Result<(Pairing, bool)> {
     Ok((pairing, false))
 }
 
-/// Starts the thread that beats.
-pub fn start_heartbeat(device: &Arc<Device>, args: &Args) {
+/// Starts the thread that beats, for a device that listens on `port`.
+pub fn start_heartbeat(device: &Arc<Device>, args: &Args, port: u16) {
     let device = Arc::clone(device);
     let args = args.clone();
     let beats = device.beats();
@@ -62,7 +65,7 @@ pub fn start_heartbeat(device: &Arc<Device>, args: &Args) {
             let beaten = authority
                 .take()
                 .map_or_else(|| locate(&args, Some(device.pairing())), Ok)
-                .and_then(|at| beat(&device, &args, &at, started).map(|()| at));
+                .and_then(|at| beat(&device, &args, &at, port, started).map(|()| at));
             match beaten {
                 Ok(at) => authority = Some(at),
                 Err(error) => eprintln!("device-emulator: no heartbeat: {error:#}"),
@@ -71,11 +74,19 @@ pub fn start_heartbeat(device: &Arc<Device>, args: &Args) {
     });
 }
 
-fn beat(device: &Device, args: &Args, authority: &str, started: Instant) -> anyhow::Result<()> {
+fn beat(
+    device: &Device,
+    args: &Args,
+    authority: &str,
+    port: u16,
+    started: Instant,
+) -> anyhow::Result<()> {
     let body = json!({
         "boot_id": hex::encode(&device.boot_id()),
         "uptime_s": started.elapsed().as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
+        // A device on the contract's port need not say so.
+        "command_port": (port != CONTRACT_PORT).then_some(port),
     });
     let token = Some(device.pairing().token.as_str());
     let answer = http::post(authority, args.bind, "/v1/heartbeat", token, &body)?;

@@ -70,8 +70,8 @@ pub fn find_box(args: &Args, pairing: Option<&Pairing>) -> anyhow::Result<Found>
     bail!("no box answered on {target}")
 }
 
-/// Starts the thread that answers the box's `WHO_ARE_DEVICES`.
-pub fn start_answering(device: &Arc<Device>, args: &Args) -> anyhow::Result<()> {
+/// Starts the thread that answers the box's `WHO_ARE_DEVICES`, for a device that listens on `port`.
+pub fn start_answering(device: &Arc<Device>, args: &Args, port: u16) -> anyhow::Result<()> {
     let interface = args.discover.context("called with --discover")?;
     let mask = mask_of(interface)?;
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.discovery_port));
@@ -86,7 +86,6 @@ pub fn start_answering(device: &Arc<Device>, args: &Args) -> anyhow::Result<()> 
     // The answer leaves from the address the box is to connect to.
     let answers = UdpSocket::bind((interface, 0))?;
     answers.set_ttl(1)?;
-    let port = args.port;
     let device = Arc::clone(device);
     thread::spawn(move || {
         let mut bucket = Bucket::default();

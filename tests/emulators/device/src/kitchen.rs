@@ -71,6 +71,7 @@ impl Kitchen {
             "id": hex::encode(&command.id),
             "seq": command.seq,
             "kind": command.kind,
+            "possible_duplicate": command.possible_duplicate,
             "marked_as_duplicate": marked_as_duplicate,
             "shown_at_ms": wall_ms(),
             "body": body,

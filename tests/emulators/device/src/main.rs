@@ -35,9 +35,9 @@ fn main() -> anyhow::Result<()> {
         Some(address) => Some(control::serve(&device, address)?),
         None => None,
     };
-    care::start_heartbeat(&device, &args);
+    care::start_heartbeat(&device, &args, listener.address().port());
     if args.discovers() {
-        discovery::start_answering(&device, &args)?;
+        discovery::start_answering(&device, &args, listener.address().port())?;
     }
     device.start_executing();
     if let Some(path) = &args.ready_file {
