@@ -35,14 +35,15 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Builder;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::WanConfig;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, Topic};
-use crate::telemetry::{Code, Telemetry};
+use crate::telemetry::{Code, Conditions, Telemetry};
 
 pub use bus::MAX_MESSAGE;
 pub use outcome::{Outcome, Outcomes, Worker};
@@ -90,7 +91,8 @@ pub struct WanHandle {
     outcomes: Outcomes,
     time: PlatformTime,
     lives: Vec<Life>,
-    threads: Vec<JoinHandle<()>>,
+    /// Each thread holds a sender, and nothing is ever sent: the last one gone says that all have ended.
+    ended: Receiver<()>,
 }
 
 impl WanHandle {
@@ -112,12 +114,14 @@ impl WanHandle {
         self.lives.iter().map(Life::signs).sum()
     }
 
-    /// Waits until all workers have ended after the shutdown.
-    pub fn join(self) {
-        for thread in self.threads {
-            // A worker that panicked has said so already.
-            let _ = thread.join();
-        }
+    /// After the shutdown: waits until all workers have ended, at most `wait`; true when they have. One that is resolving a
+    /// name or opening a connection can't be interrupted and ends with its deadline; nothing is lost by leaving it behind.
+    #[must_use]
+    pub fn join(self, wait: Duration) -> bool {
+        matches!(
+            self.ended.recv_timeout(wait),
+            Err(RecvTimeoutError::Disconnected)
+        )
     }
 }
 
@@ -136,11 +140,12 @@ impl Wan {
         let time = PlatformTime::new(Arc::clone(&parts.clock));
         let conditions = parts.telemetry.conditions.clone();
         let outcomes = Outcomes::new(conditions.clone(), Arc::clone(&parts.clock));
+        let (running, ended) = channel();
         let mut handle = WanHandle {
             outcomes,
             time,
             lives: Vec::new(),
-            threads: Vec::new(),
+            ended,
         };
         let now_ms = parts.clock.wall_ms();
         let (egress, problems) = Egress::new(&parts.config)?;
@@ -164,16 +169,16 @@ impl Wan {
             let life = Life::new(Arc::clone(&parts.clock));
             handle.lives.push(life.clone());
             watched.push((worker, client, life.clone()));
-            handle
-                .threads
-                .push(parts.spawn(worker, work, life, handle.outcomes.clone())?);
+            parts.spawn(worker, work, life, handle.outcomes.clone(), running.clone())?;
         }
         let (shutdown, clock) = (parts.shutdown.clone(), Arc::clone(&parts.clock));
-        let watchdog = Builder::new()
+        Builder::new()
             .name("wan-watchdog".to_owned())
-            .spawn(move || watch(&watched, &conditions, &*clock, &shutdown))
+            .spawn(move || {
+                watch(&watched, &conditions, &*clock, WATCH_PERIOD, &shutdown);
+                drop(running);
+            })
             .map_err(StartWanError::Thread)?;
-        handle.threads.push(watchdog);
         Ok(handle)
     }
 }
@@ -185,12 +190,17 @@ impl WanParts {
         mut work: Box<dyn Work>,
         life: Life,
         outcomes: Outcomes,
-    ) -> Result<JoinHandle<()>, StartWanError> {
+        running: Sender<()>,
+    ) -> Result<(), StartWanError> {
         let (retry, shutdown) = (self.config.retry, self.shutdown.clone());
         Builder::new()
             .name(format!("wan-{}", worker.name()))
-            .spawn(move || worker::run(worker, &mut *work, &life, retry, &outcomes, &shutdown))
-            .map_err(StartWanError::Thread)
+            .spawn(move || {
+                worker::run(worker, &mut *work, &life, retry, &outcomes, &shutdown);
+                drop(running);
+            })
+            .map_err(StartWanError::Thread)?;
+        Ok(())
     }
 }
 
@@ -278,11 +288,12 @@ const WATCH_PERIOD: Duration = Duration::from_secs(5);
 /// Ends the connections of workers that show no life, and of all at the shutdown.
 fn watch(
     watched: &[(Worker, Client, Life)],
-    conditions: &crate::telemetry::Conditions,
+    conditions: &Conditions,
     clock: &dyn Clock,
+    period: Duration,
     shutdown: &Shutdown,
 ) {
-    while !shutdown.wait(WATCH_PERIOD) {
+    while !shutdown.wait(period) {
         let mut stuck = Vec::new();
         for (worker, client, life) in watched {
             if life.is_overdue() {
@@ -299,5 +310,62 @@ fn watch(
     }
     for (_, client, _) in watched {
         client.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::wan::contract::FlowId;
+    use crate::wan::egress::{Method, Request};
+    use crate::wan::tls_host::{Certificate, TlsHost};
+
+    #[test]
+    fn a_worker_without_life_loses_its_connections_and_the_condition_ends_with_its_next_sign() {
+        let host = TlsHost::start(&Certificate::default(), "");
+        let mut config = Config::from_layers(&[]).unwrap().wan;
+        config.ca_files = vec![host.ca_file.clone()];
+        let client = Egress::new(&config).unwrap().0.client(FlowId::Api);
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let life = Life::new(clock.clone());
+        let (conditions, shutdown) = (Conditions::default(), Shutdown::default());
+        let watchdog = thread::spawn({
+            let watched = [(Worker::Pull, client.clone(), life.clone())];
+            let (conditions, shutdown) = (conditions.clone(), shutdown.clone());
+            let clock = clock.clone();
+            move || {
+                let period = Duration::from_millis(10);
+                watch(&watched, &conditions, &*clock, period, &shutdown);
+            }
+        });
+        let hanging = thread::spawn({
+            let url = host.url.clone();
+            move || {
+                let request = Request {
+                    method: Method::GET,
+                    url: &url,
+                    headers: &[],
+                    body: None,
+                    hold: Duration::from_secs(60),
+                };
+                client.send(&request).is_err()
+            }
+        });
+        host.requests.recv().unwrap();
+        clock.advance(LIFE_SIGN + Duration::from_secs(1));
+        assert!(hanging.join().unwrap(), "the request was ended");
+        assert!(conditions.holds(Code::WanStuck));
+        life.sign();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while conditions.holds(Code::WanStuck) {
+            assert!(std::time::Instant::now() < deadline);
+            thread::yield_now();
+        }
+        shutdown.trigger();
+        watchdog.join().unwrap();
     }
 }

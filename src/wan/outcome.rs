@@ -106,12 +106,13 @@ impl Outcomes {
         self.record(worker, None, String::new());
     }
 
-    /// The worker's try failed at the network or the host; failures in a row.
-    pub(super) fn failed(&self, worker: Worker, error: &EgressError) -> u32 {
+    /// The worker's try failed at the network or the host. True when the last one did not, or for another cause: worth a
+    /// line in the log, where a month offline must not write one a minute.
+    pub(super) fn failed(&self, worker: Worker, error: &EgressError) -> bool {
         self.record(worker, Some(error.cause), error.to_string())
     }
 
-    fn record(&self, worker: Worker, cause: Option<Cause>, detail: String) -> u32 {
+    fn record(&self, worker: Worker, cause: Option<Cause>, detail: String) -> bool {
         let now_ms = self.clock.wall_ms();
         let mut table = self.table.lock().expect("no holder of this lock panics");
         let last = table.get(&worker);
@@ -119,9 +120,8 @@ impl Outcomes {
             None => 0,
             Some(_) => last.map_or(0, |last| last.failures).saturating_add(1),
         };
-        let since_ms = last
-            .filter(|last| last.sorted == cause)
-            .map_or(now_ms, |last| last.since_ms);
+        let same = last.filter(|last| last.sorted == cause);
+        let (is_new, since_ms) = (same.is_none(), same.map_or(now_ms, |last| last.since_ms));
         let outcome = Outcome {
             worker,
             cause: cause.map(Cause::as_str),
@@ -133,7 +133,7 @@ impl Outcomes {
         };
         table.insert(worker, outcome);
         self.tell(&table, now_ms);
-        failures
+        is_new
     }
 
     fn tell(&self, table: &BTreeMap<Worker, Outcome>, now_ms: i64) {
@@ -198,10 +198,10 @@ mod tests {
     #[test]
     fn one_passing_fault_is_no_condition_but_two_are() {
         let (outcomes, conditions, clock) = outcomes();
-        assert_eq!(outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)), 1);
+        assert!(outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)));
         assert!(!conditions.holds(Code::ApiUnreachable));
         clock.advance(Duration::from_secs(1));
-        assert_eq!(outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)), 2);
+        assert!(!outcomes.failed(Worker::Pull, &error(Cause::TcpTimeout)));
         assert!(conditions.holds(Code::ApiUnreachable));
         assert_eq!(outcomes.list()[0].since_ms, 0);
         // Another worker's success at the same host says nothing of this one's.

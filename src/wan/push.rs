@@ -193,7 +193,7 @@ impl Push {
                 };
                 let wait = retry.wait(state.failures, dice()).max(floor);
                 state.waits_until = now + wait;
-                tracing::warn!(
+                tracing::debug!(
                     event = "push.lane_waits",
                     lane = ?state.lane,
                     cause = error.cause.as_str(),
@@ -255,7 +255,10 @@ impl Work for Push {
         )?;
         match round.failed {
             Some(error) => {
-                self.parts.outcomes.failed(Worker::Push, &error);
+                if self.parts.outcomes.failed(Worker::Push, &error) {
+                    let cause = error.cause.as_str();
+                    tracing::warn!(event = "push.outbox_waits", cause, error = %error);
+                }
             }
             None if round.sent > 0 && self.lanes.iter().all(|state| state.failures == 0) => {
                 self.parts.outcomes.succeeded(Worker::Push);

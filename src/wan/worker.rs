@@ -129,7 +129,7 @@ pub(super) fn run(
     outcomes: &Outcomes,
     shutdown: &Shutdown,
 ) {
-    let mut failures = 0;
+    let mut failures = 0_u32;
     while !shutdown.is_triggered() {
         life.sign();
         let (rest, is_idle) = match work.step(life) {
@@ -145,19 +145,20 @@ pub(super) fn run(
             }
             Err(_) if shutdown.is_triggered() => break,
             Err(error) => {
-                failures += 1;
-                if let StepError::Egress(error) = &error {
-                    outcomes.failed(worker, error);
-                }
+                failures = failures.saturating_add(1);
+                let is_news = match &error {
+                    StepError::Egress(error) => outcomes.failed(worker, error),
+                    _ => failures == 1,
+                };
                 let wait = wait_after(&error, failures, retry);
-                tracing::warn!(
-                    event = "wan.step_failed",
-                    worker = worker.name(),
-                    cause = cause_of(&error),
-                    error = chain(&error),
-                    failures,
-                    wait_ms = milliseconds(wait),
-                );
+                let (cause, wait_ms) = (cause_of(&error), milliseconds(wait));
+                let (worker, error) = (worker.name(), chain(&error));
+                if is_news {
+                    tracing::warn!(event = "wan.step_failed", worker, cause, error, wait_ms);
+                } else {
+                    let event = "wan.step_failed_again";
+                    tracing::debug!(event, worker, cause, error, failures, wait_ms);
+                }
                 (wait, false)
             }
         };

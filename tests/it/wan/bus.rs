@@ -38,7 +38,7 @@ fn an_order_is_stored_before_it_is_completed_and_a_redelivery_is_no_second_order
     // Another message with the same order, and one whose completion is done but not answered.
     platform.message(
         "another-message",
-        br#"{"order_id":"order-1","placed_at":"2026-01-01T00:00:00Z"}"#,
+        br#"{"order_id":"order-1","placed_at":"2026-01-01T00:00:00Z","lines":[]}"#,
     );
     platform.arm("lose_answer", "bus", 1, Some("DELETE"), "/messages/");
     platform.order("order-2");
@@ -46,6 +46,8 @@ fn an_order_is_stored_before_it_is_completed_and_a_redelivery_is_no_second_order
     eventually("the second order is stored", || {
         (shop.order_ids() == ["order-1", "order-2"]).then_some(())
     });
+    assert!(shop.metric("comptoir_bus_duplicates_total") >= 2);
+    assert!(shop.store().orders.inbox_parked(10).unwrap().is_empty());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use comptoir::store::catalogue::Stored;
 use comptoir::telemetry::{Code, Telemetry};
 use comptoir::wan::{Outcome, Wan, WanHandle, WanParts, Worker};
 
-use super::platform::{KEY, KEY_NAME, Platform, SITE, TOKEN, eventually};
+use super::platform::{KEY, KEY_NAME, PATIENCE, Platform, SITE, TOKEN, eventually};
 
 pub struct Shop {
     dir: tempfile::TempDir,
@@ -106,7 +106,7 @@ impl Shop {
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.shutdown.trigger();
-            running.wan.join();
+            assert!(running.wan.join(PATIENCE), "a worker does not end");
         }
     }
 

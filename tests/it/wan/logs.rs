@@ -1,0 +1,104 @@
+//! What the WAN side writes to the log: enough to follow it, no secret, nothing of a customer.
+
+use std::path::Path;
+use std::process::Command;
+
+use comptoir::config::Config;
+use comptoir::digest::Digest;
+use comptoir::store::orders::Lane;
+use comptoir::telemetry::{Code, start_logs};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::platform::{KEY, Platform, TOKEN, eventually};
+use super::shop::Shop;
+
+/// Set for the process that writes the log.
+const WRITER: &str = "COMPTOIR_TEST_LOG_WRITER";
+const CUSTOMER: &str = "Madame Dupont-Secret";
+const SIGNATURE: &str = "c2VjcmV0LXNpZ25hdHVyZQ";
+const WRONG: &str = "d3Jvbmcta2V5";
+
+/// Runs itself once more with logs at their most talkative, and reads what that wrote.
+#[test]
+fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
+    if std::env::var_os(WRITER).is_some() {
+        return write_a_log();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("wan::logs::no_secret_and_nothing_of_a_customer_is_ever_logged")
+        .env(WRITER, "1")
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    for event in [
+        "pull.snapshot_finished",
+        "bus.order_received",
+        "bus.message_parked",
+        "media.blob_set_aside",
+        "push.item_parked",
+        "wan.step_failed",
+    ] {
+        assert!(log.contains(event), "no {event} in:\n{log}");
+    }
+    for secret in [
+        TOKEN,
+        KEY,
+        WRONG,
+        CUSTOMER,
+        SIGNATURE,
+        "SharedAccessSignature",
+        "Bearer",
+    ] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the log");
+    }
+}
+
+fn write_a_log() {
+    let text = "[telemetry]\nlevel = \"trace\"\n";
+    let config = Config::from_layers(&[(Path::new("site.toml"), text)]).unwrap();
+    start_logs(&config.telemetry);
+    let platform = Platform::start();
+    platform.load_products(10);
+    let order = json!({"order_id": "order-1", "placed_at": "2026-01-01T00:00:00Z", "lines": [], "name": CUSTOMER});
+    platform.message("message-1", order.to_string().as_bytes());
+    platform.message(
+        "message-2",
+        format!("{{\"order_id\": {CUSTOMER}").as_bytes(),
+    );
+    let digest = Digest::of(b"nowhere");
+    let url = format!(
+        "{}/images/none.png?sig={SIGNATURE}",
+        platform.text("blob_url")
+    );
+    let document = json!({"url": url, "sha256": digest.to_string(), "size": 7});
+    platform.put_document("media", &digest.to_string(), &document);
+    platform.arm("status:422", "api", 1, Some("POST"), "/events");
+    let shop = Shop::of(&platform).start();
+    let body = RawValue::from_string(format!("{{\"name\":\"{CUSTOMER}\"}}")).unwrap();
+    let push = shop
+        .store()
+        .orders
+        .outbox_push(Lane::Orders, "test.parked", body);
+    push.wait().unwrap();
+    shop.filled();
+    eventually("the order", || {
+        (shop.order_ids() == ["order-1"]).then_some(())
+    });
+    eventually("the poison", || shop.condition(Code::OrderParked));
+    eventually("the parked event", || shop.condition(Code::OutboxParked));
+    eventually("the missing blob", || {
+        (shop.metric("comptoir_media_refused_total") == 1).then_some(())
+    });
+    let refused = Shop::of(&platform)
+        .with(TOKEN, WRONG)
+        .with(KEY, WRONG)
+        .start();
+    eventually("both refusals", || {
+        let detail = refused.condition(Code::Unauthorized)?;
+        (detail.contains("pull") && detail.contains("bus")).then_some(())
+    });
+}
