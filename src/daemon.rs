@@ -31,12 +31,16 @@ use crate::lan::{self, LanDeps, LanHandle, StartLanError};
 use crate::shutdown::Shutdown;
 use crate::store::{OpenStoreError, OrderRules, Recovery, Store};
 use crate::supervisor::heartbeat::{Progress, Sender};
+use crate::supervisor::reasons::{Reason, Reasons};
 use crate::supervisor::sockets::{ClaimError, LanSockets};
 use crate::telemetry::{Code, Telemetry};
 use crate::wan::{StartWanError, Wan, WanParts};
 
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
 const END_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long a restart is shown.
+const RESTART_SHOWS_MS: i64 = 15 * 60 * 1000;
 
 /// Threads of the LAN side at most: a box has four cores at best, and each thread costs memory.
 const MAX_LAN_THREADS: usize = 4;
@@ -98,6 +102,12 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
 
     let runtime = runtime()?;
     let shutdown = Shutdown::default();
+    runtime.spawn(tell_restart(
+        Reasons::load(data_dir).list().last().cloned(),
+        telemetry.clone(),
+        Arc::clone(&clock),
+        shutdown.clone(),
+    ));
     end_on_signals(&runtime, &shutdown)?;
     let (dispatch, dispatcher) = Dispatch::new(DispatchParts {
         store: store.clone(),
@@ -276,6 +286,35 @@ fn tell_recoveries(recoveries: &[Recovery], telemetry: &Telemetry, now_ms: i64) 
             recovery.kept_as.display()
         );
         telemetry.conditions.raise(code, detail, now_ms);
+    }
+}
+
+/// Shows for a while that this server stands in for one that failed.
+async fn tell_restart(
+    last: Option<Reason>,
+    telemetry: Telemetry,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) {
+    let Some(restart) = last else { return };
+    let now_ms = clock.wall_ms();
+    let at_ms = restart
+        .at
+        .parse::<jiff::Timestamp>()
+        .map_or(i64::MIN, jiff::Timestamp::as_millisecond);
+    let age_ms = now_ms.saturating_sub(at_ms).max(0);
+    let left_ms = RESTART_SHOWS_MS.saturating_sub(age_ms);
+    let Ok(left_ms @ 1..) = u64::try_from(left_ms) else {
+        return;
+    };
+    telemetry
+        .conditions
+        .raise(Code::ServerRestarted, restart.cause.to_string(), at_ms);
+    tokio::select! {
+        () = shutdown.triggered() => {}
+        () = tokio::time::sleep(Duration::from_millis(left_ms)) => {
+            telemetry.conditions.clear(Code::ServerRestarted);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod serve;
 mod setup;
+mod status;
 mod supervise;
 mod update;
 
@@ -53,6 +54,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say how the running box is: one line, then what is not as it should be. Exit code 1: it does not serve.
+    Status {
+        /// For programs: the document the front page is made of, and the last restarts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print one line about this boot, for the console.
     BootReport,
     /// New versions of the box.
@@ -72,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Supervise => supervise::run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
         Command::Check { json } => check::check(&arguments.files, json),
+        Command::Status { json } => status::run(&arguments.files, json),
         Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {
             println!("comptoir {VERSION}");

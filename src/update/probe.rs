@@ -97,10 +97,22 @@ fn ask(addr: SocketAddr) -> io::Result<String> {
 /// Whether the box's own status says that the platform answers; `None` when it says nothing about it.
 #[must_use]
 pub fn platform_is_up(front: SocketAddr) -> Option<bool> {
-    let answer = exchange(reachable(front), "/status.json", MAX_STATUS).ok()?;
-    let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let status: serde_json::Value = serde_json::from_slice(answer.get(body..)?).ok()?;
+    let status = ask_status(front).ok()?;
     Some(status.get("platform")?.get("data")?.as_str()? == "up")
+}
+
+/// What the running server says of itself at `/status.json` of its front port.
+///
+/// # Errors
+/// When it does not answer, or with something else.
+pub fn ask_status(front: SocketAddr) -> io::Result<serde_json::Value> {
+    let answer = exchange(reachable(front), "/status.json", MAX_STATUS)?;
+    let body = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or(io::ErrorKind::InvalidData)?
+        + 4;
+    Ok(serde_json::from_slice(&answer[body..])?)
 }
 
 /// Asks `path` and returns what comes, as far as the end or `limit`.
