@@ -8,6 +8,7 @@ mod discovery;
 mod dispatch;
 mod kitchen;
 mod power_cut;
+mod supervisor;
 mod tidy;
 mod update;
 mod wan;
