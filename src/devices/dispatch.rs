@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::courier::{Bells, Courier};
 use super::handshake::CommandKey;
@@ -282,6 +282,7 @@ impl Dispatch {
             warn!(event = "devices.sighting_refused", device_id = %device.device_id, address = %sighting.address);
             return;
         }
+        debug!(event = "devices.device_sighted", device_id = %device.device_id, address = %sighting.address);
         let now_ms = self.parts.clock.wall_ms();
         self.parts
             .store

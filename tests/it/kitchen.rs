@@ -68,6 +68,20 @@ impl Kitchen {
         // As after pairing: a memory that never lost anything.
         let memory = json!({"line": "began", "lost": false, "last_seq": 0});
         fs::write(state.join("commands.jsonl"), format!("{memory}\n")).unwrap();
+        Self::unpaired(dir)
+    }
+
+    /// Lives in a network namespace of its own, and there on the contract's port.
+    pub fn on_host(mut self, host: &str, address: &str) -> Self {
+        self.host = Some(host.into());
+        self.bind = address.into();
+        self.port = 8081;
+        self
+    }
+
+    /// A device that pairs itself when it starts.
+    pub fn unpaired(dir: &Path) -> Self {
+        fs::create_dir_all(dir).unwrap();
         Self {
             dir: dir.into(),
             port: 0,
@@ -79,12 +93,11 @@ impl Kitchen {
         }
     }
 
-    /// Lives in a network namespace of its own, and there on the contract's port.
-    pub fn on_host(mut self, host: &str, address: &str) -> Self {
-        self.host = Some(host.into());
-        self.bind = address.into();
-        self.port = 8081;
-        self
+    /// Its bearer token, once it is paired.
+    pub fn token(&self) -> String {
+        let pairing = fs::read(self.dir.join("state/pairing.json")).unwrap();
+        let pairing: Value = serde_json::from_slice(&pairing).unwrap();
+        pairing["token"].as_str().unwrap().to_owned()
     }
 
     /// Further arguments for the next start.

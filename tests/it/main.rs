@@ -8,6 +8,7 @@ mod discovery;
 mod dispatch;
 mod kitchen;
 mod power_cut;
+mod server_kill;
 mod supervisor;
 mod tidy;
 mod update;

@@ -74,7 +74,9 @@ pub fn find_box(args: &Args, pairing: Option<&Pairing>) -> anyhow::Result<Found>
 pub fn start_answering(device: &Arc<Device>, args: &Args, port: u16) -> anyhow::Result<()> {
     let interface = args.discover.context("called with --discover")?;
     let mask = mask_of(interface)?;
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.discovery_port));
+    // The box asks by directed broadcast: this hears that and nothing else, and leaves the port's other addresses to a box
+    // on the same machine.
+    let address = SocketAddr::from((broadcast_of(interface)?, args.discovery_port));
     let open = || {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
         // Box and devices of a rehearsal share one machine.

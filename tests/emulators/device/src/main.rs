@@ -36,8 +36,11 @@ fn main() -> anyhow::Result<()> {
         None => None,
     };
     care::start_heartbeat(&device, &args, listener.address().port());
-    if args.discovers() {
-        discovery::start_answering(&device, &args, listener.address().port())?;
+    if args.discovers()
+        && let Err(error) = discovery::start_answering(&device, &args, listener.address().port())
+    {
+        // Being found is optional: the box also learns the address from pairing and heartbeats.
+        eprintln!("device-emulator: does not answer discovery: {error:#}");
     }
     device.start_executing();
     if let Some(path) = &args.ready_file {

@@ -1,0 +1,197 @@
+//! The whole server, killed again and again: the real `comptoir serve`, a device that pairs over the care port, orders over the
+//! order port.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kitchen::{DEADLINE, Kitchen, binary, wait_for};
+
+const CLAIM_CODE: &str = "ABCD-EFGH";
+
+/// A server process, and where its ports are.
+struct Server {
+    dir: PathBuf,
+    offset: u16,
+    running: Option<Child>,
+}
+
+impl Server {
+    fn new(dir: &Path) -> Self {
+        let offset = (100..6900)
+            .step_by(20)
+            .cycle()
+            .skip(usize::try_from(std::process::id() % 340).unwrap())
+            .find(|offset| {
+                [80, 8000, 8001, 8002, 8003, 8004]
+                    .iter()
+                    .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port + offset)).is_ok())
+            })
+            .unwrap();
+        let site = format!(
+            "[site]\nclaim_code = \"{CLAIM_CODE}\"\n[lan]\nbind = \"127.0.0.1\"\nport_offset = {offset}\n\
+             [discovery]\nenabled = false\n[store]\ndata_dir = \"{}\"\n",
+            dir.join("data").display()
+        );
+        fs::write(dir.join("site.toml"), site).unwrap();
+        Self {
+            dir: dir.into(),
+            offset,
+            running: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("server.log"))
+            .unwrap();
+        let child = Command::new(binary("comptoir"))
+            .arg("--site-file")
+            .arg(self.dir.join("site.toml"))
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.running = Some(child);
+        wait_for("the server to be alive", || {
+            let (status, _) = self.ask(80, "GET", "/livez", &[], "").ok()?;
+            (status == 200).then_some(())
+        });
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// One request to a port of the contract.
+    fn ask(
+        &self,
+        port: u16,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port + self.offset))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             {headers}Content-Length: {length}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .ok_or_else(|| std::io::Error::other("cut off"))?;
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map_or_else(String::new, |(_, body)| body.to_owned());
+        Ok((status, body))
+    }
+
+    /// Submits until the server says that it has the order.
+    fn order(&self, token: &str, order_id: &str) -> std::io::Result<u16> {
+        let body = json!({"order_id": order_id, "placed_at": "2026-11-24T20:00:00Z", "lines": [], "role": "kitchen"});
+        let authorization = format!("Bearer {token}");
+        let headers = [
+            ("Authorization", authorization.as_str()),
+            ("Idempotency-Key", order_id),
+        ];
+        let (status, _) = self.ask(8001, "POST", "/v1/orders", &headers, &body.to_string())?;
+        Ok(status)
+    }
+
+    fn state(&self, token: &str, order_id: &str) -> String {
+        let authorization = format!("Bearer {token}");
+        let path = format!("/v1/orders/{order_id}");
+        let headers = [("Authorization", authorization.as_str())];
+        let (_, body) = self.ask(8001, "GET", &path, &headers, "").unwrap();
+        let order: Value = serde_json::from_str(&body).unwrap();
+        order["state"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn no_order_is_lost_or_seen_twice_when_server_and_device_are_killed_again_and_again() {
+    const ROUNDS: u64 = 8;
+    const ORDERS_A_ROUND: u64 = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::new(dir.path());
+    server.start();
+    let care_url = format!("http://127.0.0.1:{}", 8004 + server.offset);
+    let mut kitchen = Kitchen::unpaired(&dir.path().join("kitchen")).with(&[
+        "--care-url",
+        &care_url,
+        "--pair-code",
+        CLAIM_CODE,
+        "--role",
+        "kitchen",
+        "--heartbeat-s",
+        "1",
+    ]);
+    kitchen.start();
+    let token = kitchen.token();
+    kitchen.faults(&json!({"done_delay_ms": 40}));
+
+    let mut acknowledged = Vec::new();
+    for round in 0..ROUNDS {
+        for n in 0..ORDERS_A_ROUND {
+            let id = format!("o-{round}-{n}");
+            assert_eq!(server.order(&token, &id).unwrap(), 201, "{id}");
+            acknowledged.push(id);
+        }
+        // The kill falls somewhere between "claimed" and "done", each round a little later.
+        let patience = Duration::from_millis(round * 7);
+        let (_tell, never) = std::sync::mpsc::channel::<()>();
+        let _ = never.recv_timeout(patience);
+        server.kill();
+        if round % 3 == 2 {
+            kitchen.kill();
+            kitchen.start();
+        }
+        server.start();
+    }
+
+    wait_for("every order to be done", || {
+        acknowledged
+            .iter()
+            .all(|id| server.state(&token, id) == "done")
+            .then_some(())
+    });
+    let mut seen = kitchen.seen();
+    seen.sort();
+    acknowledged.sort();
+    assert_eq!(seen, acknowledged, "each of them once");
+    assert!(
+        kitchen
+            .lines()
+            .iter()
+            .all(|line| line["marked_as_duplicate"] == false)
+    );
+}
