@@ -7,6 +7,7 @@
 mod discovery;
 mod dispatch;
 mod kitchen;
+mod lan;
 mod power_cut;
 mod server_kill;
 mod supervisor;

@@ -1,0 +1,144 @@
+//! Port 8004.
+
+use comptoir::config::LanPort;
+use serde_json::{Value, json};
+
+use super::client::Answer;
+use super::served::{CLAIM_CODE, Served};
+
+const PORT: LanPort = LanPort::Care;
+
+fn pair(served: &Served, code: &str) -> Answer {
+    served
+        .stranger(PORT, "POST", "/v1/pair")
+        .json(&json!({"code": code, "name": "Kiosk 1", "role": "kiosk"}))
+        .send()
+}
+
+#[test]
+fn the_code_pairs_a_device_that_then_gets_in() {
+    let served = Served::start();
+    let answer = pair(&served, CLAIM_CODE);
+    assert_eq!(answer.status, 201);
+    let paired = answer.json();
+    assert_eq!(paired["command_key"].as_str().unwrap().len(), 64);
+    assert_eq!(paired["box_key"].as_str().unwrap().len(), 64);
+    let token = format!("Bearer {}", paired["token"].as_str().unwrap());
+    let asked = served
+        .stranger(LanPort::Orders, "GET", "/v1/orders")
+        .header("authorization", &token)
+        .send();
+    assert_eq!(asked.status, 200);
+    let device = served
+        .store
+        .devices
+        .by_id(paired["device_id"].as_str().unwrap())
+        .unwrap();
+    assert_eq!(
+        (device.name.as_str(), device.role.as_str()),
+        ("Kiosk 1", "kiosk")
+    );
+    assert_eq!(device.address, Some([127, 0, 0, 1].into()));
+}
+
+#[test]
+fn wrong_codes_are_refused_and_soon_not_even_looked_at() {
+    let served = Served::start();
+    for _ in 0..5 {
+        pair(&served, "CODE-9999").is_problem(403, "pairing-code-refused");
+    }
+    for code in ["CODE-9999", CLAIM_CODE] {
+        let answer = pair(&served, code);
+        answer.is_problem(429, "too-many-requests");
+        assert!(
+            answer
+                .header("retry-after")
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+                > 0
+        );
+    }
+    assert_eq!(served.store.devices.count(), 1);
+}
+
+#[test]
+fn a_pairing_that_says_too_little_or_too_much_is_refused() {
+    let served = Served::start();
+    let send = |body: &Value| served.stranger(PORT, "POST", "/v1/pair").json(body).send();
+    for body in [
+        json!({}),
+        json!([]),
+        json!({"code": CLAIM_CODE, "name": "", "role": "kiosk"}),
+        json!({"code": CLAIM_CODE, "name": "a\nb", "role": "kiosk"}),
+        json!({"code": CLAIM_CODE, "name": "x".repeat(65), "role": "kiosk"}),
+        json!({"code": CLAIM_CODE, "name": "x", "role": "ki osk"}),
+        json!({"code": CLAIM_CODE, "name": "x", "role": "kiosk", "admin": true}),
+    ] {
+        send(&body).is_problem(422, "unprocessable");
+    }
+    assert_eq!(served.store.devices.count(), 1);
+}
+
+#[test]
+fn the_box_takes_as_many_devices_as_the_settings_say() {
+    let served = Served::with("[devices]\nmax_devices = 2\n");
+    assert_eq!(pair(&served, CLAIM_CODE).status, 201);
+    pair(&served, CLAIM_CODE).is_problem(409, "devices-full");
+}
+
+#[test]
+fn a_heartbeat_tells_the_time_and_what_waits() {
+    let served = Served::start();
+    let order = json!({"order_id": "o1", "placed_at": "2026-05-01T10:00:00Z", "lines": []});
+    served
+        .ask(LanPort::Orders, "POST", "/v1/orders")
+        .header("idempotency-key", "k")
+        .json(&order)
+        .send();
+    let beat = |body: &Value| served.ask(PORT, "POST", "/v1/heartbeat").json(body).send();
+    let answer = beat(&json!({"uptime_s": 5, "version": "1", "anything": [1]})).json();
+    assert_eq!(answer["pending_commands"], 1);
+    assert_eq!(answer["command_port"], 8081);
+    assert!(answer["now"].as_str().unwrap().ends_with('Z'));
+    assert!(answer["now_ms"].as_i64().unwrap() > 1_700_000_000_000);
+    let device = served.store.devices.by_id(&served.device_id).unwrap();
+    assert!(device.seen_at_ms.is_some());
+    assert_eq!(device.address, Some([127, 0, 0, 1].into()));
+
+    assert_eq!(
+        beat(&json!({"command_port": 9000})).json()["command_port"],
+        9000
+    );
+    let device = served.store.devices.by_id(&served.device_id).unwrap();
+    assert_eq!(device.command_port, Some(9000));
+    beat(&json!({"command_port": 70_000})).is_problem(422, "unprocessable");
+    served
+        .ask(PORT, "POST", "/v1/heartbeat")
+        .body("{")
+        .send()
+        .is_problem(400, "bad-request");
+}
+
+#[test]
+fn a_receipt_is_taken_once_and_goes_to_the_platform() {
+    let served = Served::start();
+    let send = |key: &str, body: &Value| {
+        served
+            .ask(PORT, "POST", "/v1/receipts")
+            .header("idempotency-key", key)
+            .json(body)
+            .send()
+    };
+    let receipt = json!({"kind": "printed", "body": {"paper": "out"}});
+    assert_eq!(send("k1", &receipt).status, 201);
+    assert_eq!(send("k1", &receipt).status, 200);
+    send("k1", &json!({"kind": "printed", "body": {}})).is_problem(409, "idempotency-key-conflict");
+    send("k2", &json!({"kind": "a b", "body": {}})).is_problem(422, "unprocessable");
+    send("k2", &json!({"kind": "x"})).is_problem(422, "unprocessable");
+    let lane = comptoir::store::Lane::Receipts;
+    let items = served.store.orders.outbox_due(lane, i64::MAX, 10).unwrap();
+    assert_eq!(items.len(), 1);
+    assert_eq!(items[0].kind, "receipt.printed");
+    assert_eq!(items[0].body.get(), r#"{"paper":"out"}"#);
+}
