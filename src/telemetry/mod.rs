@@ -19,3 +19,16 @@ pub struct Telemetry {
     /// Counters and gauges.
     pub metrics: Metrics,
 }
+
+impl Telemetry {
+    /// When the platform's feed last answered, also with nothing new, milliseconds since 1970; 0: not since the start.
+    /// The pull sets it and the LAN side tells devices how old their data may be; on disk it would cost a write a poll.
+    #[must_use]
+    pub fn feed_heard_ms(&self) -> Gauge {
+        self.metrics.gauge(
+            "comptoir_pull_heard_ms",
+            "",
+            "When the platform's feed last answered, milliseconds since 1970.",
+        )
+    }
+}

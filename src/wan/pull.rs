@@ -26,7 +26,7 @@ use super::worker::{Life, Next, StepError, Work};
 use crate::clock::Clock;
 use crate::config::PullConfig;
 use crate::store::Catalogue;
-use crate::telemetry::{Code, Counter, Telemetry};
+use crate::telemetry::{Code, Counter, Gauge, Telemetry};
 use crate::units::ByteSize;
 
 /// A page of the feed at most; a larger one is asked again with fewer items.
@@ -97,6 +97,7 @@ impl Pull {
         };
         let page = read_feed_page(&body, snapshot::MAX_LINE_BYTES)
             .map_err(|why| bad_answer(FlowId::Api, why.to_string()))?;
+        self.report.heard();
         for why in &page.unreadable {
             self.report.refused(why);
         }
@@ -202,6 +203,7 @@ pub(super) struct PullReport {
     pub(super) documents: Counter,
     refused: Counter,
     snapshots: Counter,
+    heard_ms: Gauge,
     /// Since start or the last snapshot without any.
     refused_now: u64,
     telemetry: Telemetry,
@@ -227,10 +229,15 @@ impl PullReport {
                 "",
                 "Snapshots taken whole.",
             ),
+            heard_ms: telemetry.feed_heard_ms(),
             refused_now: 0,
             telemetry: telemetry.clone(),
             clock,
         }
+    }
+
+    fn heard(&self) {
+        self.heard_ms.set(self.clock.wall_ms());
     }
 
     pub(super) fn refused(&mut self, why: &UnreadableItem) {
