@@ -27,7 +27,7 @@ use crate::config::{DevicesConfig, LanConfig, LanPort, SiteConfig};
 use crate::identity::{BoxIdentity, Secret};
 use crate::shutdown::Shutdown;
 use crate::store::{ReadError, Store, StoreEvent, WriteError};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Gauge, Telemetry};
 
 /// Runs the self-diagnosis and gives its report as JSON text. Called on a blocking thread, one call at a time.
 pub type Checks = Arc<dyn Fn() -> String + Send + Sync>;
@@ -81,7 +81,8 @@ pub struct House {
     pub(super) board: StatusBoard,
     pub(super) streams: events::Streams,
     pub(super) checking: tokio::sync::Semaphore,
-    last_pull_ms: AtomicI64,
+    feed_heard: Gauge,
+    last_heard: AtomicI64,
     well_since_ms: AtomicI64,
 }
 
@@ -99,7 +100,8 @@ impl House {
             ring: Arc::default(),
             checking: tokio::sync::Semaphore::new(1),
             started_at_ms: deps.clock.wall_ms(),
-            last_pull_ms: AtomicI64::new(NEVER),
+            feed_heard: deps.telemetry.feed_heard_ms(),
+            last_heard: AtomicI64::new(NEVER),
             well_since_ms: AtomicI64::new(deps.clock.wall_ms()),
             open,
             shutdown,
@@ -129,10 +131,17 @@ impl House {
 
     /// Seconds since the platform was last heard by the pull; `None` when it never was.
     pub(super) fn catalogue_age_s(&self) -> Option<u64> {
-        match self.last_pull_ms.load(Ordering::Relaxed) {
+        match self.last_heard.load(Ordering::Relaxed) {
             NEVER => None,
             at_ms => Some(u64::try_from((self.clock.wall_ms() - at_ms) / 1000).unwrap_or(0)),
         }
+    }
+
+    /// When the pull last heard the platform: since the start, or else when it last took something.
+    pub(super) fn last_heard_ms(&self) -> Result<Option<i64>, ReadError> {
+        let took = self.store.catalogue.last_pull()?;
+        let heard = Some(self.feed_heard.value()).filter(|at_ms| *at_ms > 0);
+        Ok(took.max(heard))
     }
 
     /// Since when no condition holds; the start at the earliest.
@@ -150,9 +159,9 @@ impl House {
                     .store(self.clock.wall_ms(), Ordering::Relaxed);
             }
             was_well = is_well;
-            match self.store.catalogue.last_pull() {
+            match self.last_heard_ms() {
                 Ok(at_ms) => self
-                    .last_pull_ms
+                    .last_heard
                     .store(at_ms.unwrap_or(NEVER), Ordering::Relaxed),
                 Err(error) => debug!(event = "lan.look_failed", %error),
             }

@@ -26,6 +26,17 @@ const SILENT_MS: i64 = 3 * 60 * 1000;
 /// Devices the document names; further ones are only counted.
 const MAX_DEVICES: usize = 200;
 
+/// Conditions that show at the orders too.
+const TOUCH_ORDERS: &[Code] = &[
+    Code::OrderParked,
+    Code::OutboxParked,
+    Code::DeviceUnreachable,
+    Code::NoDeviceForRole,
+    Code::OrdersSalvaged,
+    Code::DiskFull,
+    Code::DiskFailing,
+];
+
 /// How things stand, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +129,8 @@ pub struct CatalogueStatus {
 /// The orders.
 #[derive(Debug, Clone, Serialize)]
 pub struct OrdersStatus {
+    /// How bad the worst is that touches orders.
+    pub level: Level,
     /// Open orders by state.
     pub open: Vec<StateCount>,
     /// Open orders no device has taken yet.
@@ -266,11 +279,7 @@ fn conditions(house: &House) -> Vec<Fact> {
         .into_iter()
         .map(|(code, condition)| Fact {
             code: code.as_str(),
-            level: match condition.severity {
-                Severity::Notice => Level::Notice,
-                Severity::Warning => Level::Warning,
-                Severity::Critical => Level::Critical,
-            },
+            level: level(condition.severity),
             since_ms: condition.since_ms,
             sentence: Sentence {
                 en: code.english(),
@@ -278,6 +287,14 @@ fn conditions(house: &House) -> Vec<Fact> {
             },
         })
         .collect()
+}
+
+const fn level(severity: Severity) -> Level {
+    match severity {
+        Severity::Notice => Level::Notice,
+        Severity::Warning => Level::Warning,
+        Severity::Critical => Level::Critical,
+    }
 }
 
 fn verdict(conditions: &[Fact], well_since_ms: i64) -> Verdict {
@@ -299,7 +316,7 @@ fn verdict(conditions: &[Fact], well_since_ms: i64) -> Verdict {
 }
 
 fn platform(house: &House) -> Result<Platform, Box<Problem>> {
-    let last_pull_ms = house.store.catalogue.last_pull()?;
+    let last_pull_ms = house.last_heard_ms()?;
     let holds = |code| house.telemetry.conditions.holds(code);
     let state = |unreachable: Code| {
         if holds(Code::NotEnrolled) {
@@ -332,6 +349,10 @@ fn catalogue(house: &House) -> Result<CatalogueStatus, Box<Problem>> {
 }
 
 fn orders(house: &House) -> Result<OrdersStatus, Box<Problem>> {
+    let touched = house.telemetry.conditions.list();
+    let touched = touched
+        .iter()
+        .filter(|(code, _)| TOUCH_ORDERS.contains(code));
     let open = house.store.orders.open_orders()?;
     let outbox = house.store.orders.outbox_counts()?.lanes;
     let unreadable = house.store.orders.inbox_parked(1000)?.len();
@@ -341,6 +362,10 @@ fn orders(house: &House) -> Result<OrdersStatus, Box<Problem>> {
         .map(|count| count.orders)
         .sum();
     Ok(OrdersStatus {
+        level: touched
+            .map(|(code, _)| level(code.severity()))
+            .max()
+            .unwrap_or(Level::Good),
         open,
         waiting,
         to_send: outbox

@@ -42,7 +42,7 @@ const BATCH: usize = 64;
 const PIECES: usize = 2;
 
 /// A reader that takes no piece for this long is dropped.
-const SLOW: Duration = Duration::from_secs(20);
+const SLOW: Duration = Duration::from_secs(10);
 
 /// How long a browser waits before it connects again, milliseconds.
 const RETRY_MS: u32 = 2000;

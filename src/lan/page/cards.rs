@@ -23,15 +23,15 @@ impl Page<'_> {
 
     fn orders(&self, html: &mut String) {
         let (orders, words) = (&self.status.orders, self.words);
+        // What was set aside shows also while nobody has told its reason yet.
         let level = if orders.parked > 0 {
-            Level::Warning
+            orders.level.max(Level::Warning)
         } else {
-            Level::Good
+            orders.level
         };
-        let word = if level == Level::Good {
-            "OK"
-        } else {
-            words.level(level)
+        let word = match level {
+            Level::Good => "OK",
+            level => words.level(level),
         };
         head(html, words.orders, &pill(level, word));
         let of = |state: OrderState| {
@@ -92,17 +92,9 @@ impl Page<'_> {
             let name = Escaped(&count.collection).to_string();
             row(html, &name, &self.number(count.documents));
         }
-        let age = catalogue.age_s.map_or_else(
-            || words.never.to_owned(),
-            |age_s| {
-                self.span(
-                    i64::try_from(age_s)
-                        .unwrap_or(i64::MAX)
-                        .saturating_mul(1000),
-                )
-            },
-        );
-        row(html, words.age, &age);
+        let updated = self.status.platform.last_pull_ms;
+        let updated = updated.map_or_else(|| words.never.to_owned(), |at_ms| self.ago(at_ms));
+        row(html, words.updated, &updated);
         let held = ByteSize::bytes(catalogue.media_bytes).to_string();
         row(html, words.media_held, &held);
         html.push_str("</dl></section>");

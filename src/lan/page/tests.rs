@@ -38,6 +38,7 @@ fn status() -> Status {
             media_bytes: 0,
         },
         orders: OrdersStatus {
+            level: Level::Good,
             open: Vec::new(),
             waiting: 1,
             to_send: 2000,
