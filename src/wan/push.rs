@@ -253,17 +253,13 @@ impl Work for Push {
             round.parked,
             self.parts.clock.wall_ms(),
         )?;
-        match round.failed {
-            Some(error) => {
-                if self.parts.outcomes.failed(Worker::Push, &error) {
-                    let cause = error.cause.as_str();
-                    tracing::warn!(event = "push.outbox_waits", cause, error = %error);
-                }
+        if let Some(error) = round.failed {
+            if self.parts.outcomes.failed(Worker::Push, &error) {
+                let cause = error.cause.as_str();
+                tracing::warn!(event = "push.outbox_waits", cause, error = %error);
             }
-            None if round.sent > 0 && self.lanes.iter().all(|state| state.failures == 0) => {
-                self.parts.outcomes.succeeded(Worker::Push);
-            }
-            None => {}
+        } else if round.sent > 0 && self.lanes.iter().all(|state| state.failures == 0) {
+            self.parts.outcomes.succeeded(Worker::Push);
         }
         Ok(if did_something {
             Next::Again
