@@ -153,13 +153,15 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
 
     runtime.block_on(shutdown.triggered());
     info!(event = "daemon.ending");
-    let ended = runtime.block_on(tokio::time::timeout(END_WITHIN, async {
+    let parts_end = async {
         lan.ended().await;
         let _ = dispatching.await;
         if let Some(discovering) = discovering {
             let _ = discovering.await;
         }
-    }));
+    };
+    // The timer is made inside: outside the runtime there is none.
+    let ended = runtime.block_on(async { tokio::time::timeout(END_WITHIN, parts_end).await });
     if ended.is_err() {
         warn!(event = "daemon.end_forced", after_s = END_WITHIN.as_secs());
     }

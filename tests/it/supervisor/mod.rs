@@ -76,6 +76,11 @@ fn a_stop_ends_server_and_supervisor_in_good_order() {
         !fs::exists(format!("/proc/{server}")).unwrap(),
         "the server was left behind"
     );
+    let log = this.log();
+    assert!(
+        log.contains("daemon.ended") && !log.contains("panicked"),
+        "not in good order"
+    );
     let error = get(this.addr("front")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
