@@ -97,6 +97,12 @@ impl Catalogue {
                 |row| row.get(0),
             )
             .map_err(sqlite("read the generation of"))?;
+        // A new database remembers deletions from now on.
+        conn.execute(
+            "UPDATE facts SET value = ?1 WHERE name = 'horizon_ms' AND value = 0",
+            [clock.wall_ms()],
+        )
+        .map_err(sqlite("note the horizon of"))?;
         let readers = Readers::open(path, plan.cache_kib, Arc::clone(&suspicion))
             .map_err(sqlite("open for reading"))?;
         let readers = Arc::new(readers);

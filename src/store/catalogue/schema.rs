@@ -15,7 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     INSERT INTO facts VALUES
         ('generation', lower(hex(randomblob(6)))), ('seq', 0), ('run', 0),
-        ('horizon_seq', 0), ('horizon_ms', CAST(unixepoch('subsec') * 1000 AS INTEGER));
+        ('horizon_seq', 0), ('horizon_ms', 0);
 
     CREATE TABLE documents (
         doc INTEGER PRIMARY KEY,

@@ -138,3 +138,227 @@ fn a_reader_of_the_feed_sees_every_change_and_every_deletion() {
         Changes::Refetch
     ));
 }
+
+fn forget(catalogue: &Catalogue, before_ms: i64, bound: i64) {
+    let slice =
+        move |tx: &mut crate::store::writer::Tx<'_>| feed::forget(tx.conn, before_ms, bound);
+    while catalogue.writer.submit(slice).wait().unwrap() {}
+}
+
+#[test]
+fn a_reader_from_before_the_horizon_refetches_and_nobody_else_does() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    let changes = (0..10)
+        .map(|n| product(&format!("p{n}"), 1, "{}"))
+        .collect();
+    catalogue.apply_page(changes, "c1").wait().unwrap();
+    let away = page(catalogue.changes(None, 100).unwrap()).next;
+    bench.days(1);
+    catalogue
+        .apply_page(vec![deleted("p3", 2), deleted("p4", 2)], "c2")
+        .wait()
+        .unwrap();
+    // One that began with nothing after the deletions, and is still on its way.
+    let beginner = page(catalogue.changes(None, 2).unwrap());
+    bench.days(31);
+    catalogue
+        .apply_page(vec![deleted("p5", 2)], "c3")
+        .wait()
+        .unwrap();
+    let horizon = page(catalogue.changes(None, 1).unwrap()).horizon;
+    forget(
+        &catalogue,
+        bench.now_ms() - TOMBSTONES_KEPT_MS,
+        TOMBSTONE_BOUND,
+    );
+    assert!(matches!(
+        catalogue.changes(Some(&away), 100).unwrap(),
+        Changes::Refetch
+    ));
+    let rest = page(catalogue.changes(Some(&beginner.next), 100).unwrap());
+    assert!(rest.caught_up);
+    assert!(rest.horizon > horizon);
+    let live = rest
+        .items
+        .iter()
+        .filter(|change| change.body.is_some())
+        .count();
+    assert_eq!(
+        (beginner.items.len() + live, rest.items.len() - live),
+        (7, 1)
+    );
+    let caught_up = page(catalogue.changes(Some(&rest.next), 100).unwrap());
+    assert!(caught_up.items.is_empty());
+    // At the bound too, whatever their age.
+    forget(&catalogue, 0, 0);
+    assert!(matches!(
+        catalogue.changes(Some(&beginner.next), 100).unwrap(),
+        Changes::Refetch
+    ));
+    assert_eq!(page(catalogue.changes(None, 100).unwrap()).items.len(), 7);
+}
+
+#[test]
+fn numbers_are_not_given_twice_after_deletions_were_forgotten() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    let first = catalogue.document("products", "p1").unwrap().unwrap().etag;
+    catalogue
+        .apply_page(vec![deleted("p1", 2)], "c2")
+        .wait()
+        .unwrap();
+    forget(&catalogue, i64::MAX, 0);
+    let again = catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c3")
+        .wait()
+        .unwrap();
+    assert_eq!(again.seq, 3);
+    assert_ne!(
+        catalogue.document("products", "p1").unwrap().unwrap().etag,
+        first
+    );
+}
+
+#[test]
+fn text_that_is_no_cursor_is_refused() {
+    for text in [
+        "",
+        "-",
+        "abc",
+        "abc-",
+        "abc-x",
+        "abc--1",
+        "abc-1-",
+        "é-1",
+        "abc-99999999999999999999",
+    ] {
+        assert_eq!(text.parse::<FeedCursor>(), Err(ParseCursorError), "{text}");
+    }
+    let cursor: FeedCursor = "abc-5-9".parse().unwrap();
+    assert_eq!(cursor.to_string(), "abc-5-9");
+}
+
+#[test]
+fn a_pull_without_news_writes_nothing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let catalogue = &store.catalogue;
+    catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    let wal_path = bench.dir.path().join("catalogue.db-wal");
+    let before = std::fs::read(&wal_path).unwrap();
+    let mut events = store.events.subscribe();
+    catalogue.apply_page(vec![], "c1").wait().unwrap();
+    catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    assert!(std::fs::read(&wal_path).unwrap() == before);
+    assert!(events.try_recv().is_err());
+}
+
+#[test]
+fn a_page_is_cut_where_it_gets_large_and_goes_on_after() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    let body = format!("\"{}\"", "x".repeat(PAGE_BYTES_BOUND / 2));
+    let changes = (0..5)
+        .map(|n| product(&format!("p{n}"), 1, &body))
+        .collect();
+    catalogue.apply_page(changes, "c1").wait().unwrap();
+    let first = page(catalogue.changes(None, 100).unwrap());
+    assert_eq!((first.items.len(), first.caught_up), (2, false));
+    let second = page(catalogue.changes(Some(&first.next), 100).unwrap());
+    assert_eq!((second.items.len(), second.items[0].id.as_str()), (2, "p2"));
+    assert_eq!(catalogue.list("products", "", 100).unwrap().len(), 2);
+    assert_eq!(catalogue.list("products", "p1", 100).unwrap()[0].id, "p2");
+}
+
+#[test]
+fn messy_barcodes_harm_no_document() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    let long = "9".repeat(200);
+    let messy = [
+        r#"{"barcodes":null}"#.to_owned(),
+        r#"{"barcodes":"123"}"#.to_owned(),
+        r#"{"barcodes":[1,2]}"#.to_owned(),
+        r#"{"barcodes":["7","7","","8 9"]}"#.to_owned(),
+        format!(r#"{{"barcodes":["{long}"]}}"#),
+        r#"[1]"#.to_owned(),
+        r#""text""#.to_owned(),
+    ];
+    let changes: Vec<_> = messy
+        .iter()
+        .enumerate()
+        .map(|(n, body)| product(&format!("p{n}"), 1, body))
+        .collect();
+    let applied = catalogue.apply_page(changes, "c1").wait().unwrap();
+    assert_eq!(applied.changed, messy.len());
+    assert_eq!(catalogue.by_barcode("7").unwrap().len(), 1);
+    assert_eq!(catalogue.by_barcode("8 9").unwrap().len(), 1);
+    assert!(catalogue.by_barcode("").unwrap().is_empty());
+    assert!(catalogue.by_barcode(&long).unwrap().is_empty());
+    catalogue
+        .apply_page(vec![deleted("p3", 2)], "c2")
+        .wait()
+        .unwrap();
+    assert!(catalogue.by_barcode("7").unwrap().is_empty());
+}
+
+#[test]
+fn media_documents_ring_for_blobs_and_others_do_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let bell = store.events.bell(crate::store::Topic::Blobs);
+    store
+        .catalogue
+        .apply_page(vec![product("p1", 1, "{}")], "c1")
+        .wait()
+        .unwrap();
+    assert!(!bell.wait(std::time::Duration::ZERO));
+    let mut media = product("m1", 1, "{}");
+    media.collection = MEDIA_COLLECTION.to_owned();
+    store
+        .catalogue
+        .apply_page(vec![media], "c2")
+        .wait()
+        .unwrap();
+    assert!(bell.wait(std::time::Duration::ZERO));
+}
+
+#[test]
+fn a_snapshot_is_served_before_it_ends_and_a_restart_loses_none_of_it() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let run = store.catalogue.begin_snapshot().wait().unwrap();
+    store
+        .catalogue
+        .apply_snapshot(&run, vec![product("a", 1, "{}")])
+        .wait()
+        .unwrap();
+    assert!(store.catalogue.document("products", "a").unwrap().is_some());
+    drop(store);
+    let store = bench.open();
+    assert_eq!(store.catalogue.cursor().unwrap(), None);
+    assert!(store.catalogue.document("products", "a").unwrap().is_some());
+    let seq = store.catalogue.feed_end().unwrap();
+    let run = store.catalogue.begin_snapshot().wait().unwrap();
+    store
+        .catalogue
+        .apply_snapshot(&run, vec![product("a", 1, "{}")])
+        .wait()
+        .unwrap();
+    assert_eq!(
+        store.catalogue.finish_snapshot(run, "c1").wait().unwrap(),
+        SnapshotEnd::Finished { swept: 0 }
+    );
+    assert_eq!(store.catalogue.feed_end().unwrap(), seq);
+}

@@ -323,3 +323,188 @@ fn what_is_open_is_counted_by_state_and_by_device() {
         .unwrap();
     assert_eq!(waiting("dev-1", "kitchen"), 2);
 }
+
+#[test]
+fn a_command_nobody_takes_expires_and_one_that_was_taken_does_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    for n in 1..=3 {
+        let message = message(&format!("m{n}"), &format!("o{n}"));
+        orders.receive(message).wait().unwrap();
+    }
+    let accepted = orders
+        .next_command("dev-1", "kitchen")
+        .wait()
+        .unwrap()
+        .unwrap();
+    orders.command_accepted(accepted.id).wait().unwrap();
+    let silent = orders
+        .next_command("dev-2", "kitchen")
+        .wait()
+        .unwrap()
+        .unwrap();
+    orders.command_sent(silent.id).wait().unwrap();
+    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
+    bench.days(1);
+    assert!(
+        orders
+            .next_command("dev-3", "kitchen")
+            .wait()
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 2);
+    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
+    let state = |order_id| orders.order(order_id).unwrap().unwrap().state;
+    assert_eq!(state("o1"), OrderState::Accepted);
+    assert_eq!(
+        (state("o2"), state("o3")),
+        (OrderState::Expired, OrderState::Expired)
+    );
+    let due = orders.outbox_due(Lane::Orders, i64::MAX, 10).unwrap();
+    let told: Vec<_> = due.iter().map(|item| item.body.get()).collect();
+    assert!(
+        told[0].contains("unknown") && told[1].contains("expired"),
+        "{told:?}"
+    );
+    // The device was out of reach, and proves late that it did it.
+    let late = orders
+        .command_done(silent.id, Outcome::Ok, "printed")
+        .wait()
+        .unwrap();
+    assert_eq!(late, CommandChanged::Changed);
+    assert_eq!(state("o2"), OrderState::Done);
+}
+
+#[test]
+fn what_a_lost_device_held_goes_to_the_next_one_with_a_warning() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    orders.receive(message("m1", "o1")).wait().unwrap();
+    let held = orders
+        .next_command("dev-1", "kitchen")
+        .wait()
+        .unwrap()
+        .unwrap();
+    assert_eq!(orders.release_commands("dev-1").wait().unwrap(), 1);
+    let taken = orders
+        .next_command("dev-2", "kitchen")
+        .wait()
+        .unwrap()
+        .unwrap();
+    assert_eq!((taken.id, taken.possible_duplicate), (held.id, true));
+    assert!(
+        orders
+            .next_command("dev-1", "kitchen")
+            .wait()
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_closed_order_takes_its_unsent_command_back() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    orders.receive(message("m1", "o1")).wait().unwrap();
+    let advance = |to| orders.advance("o1", to, "till").wait().unwrap();
+    assert!(matches!(advance(OrderState::Cancelled), Advanced::Done(_)));
+    assert!(matches!(
+        advance(OrderState::Cancelled),
+        Advanced::Unchanged(_)
+    ));
+    assert!(matches!(advance(OrderState::Ready), Advanced::Refused(_)));
+    assert!(matches!(
+        orders
+            .advance("o2", OrderState::Ready, "till")
+            .wait()
+            .unwrap(),
+        Advanced::NoSuchOrder
+    ));
+    assert!(
+        orders
+            .next_command("dev-1", "kitchen")
+            .wait()
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(kinds(&store, bench.now_ms()), ["order.advanced"]);
+}
+
+#[test]
+fn a_receipt_is_taken_once_per_key() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let receipt = |key: &str, request: &str| Receipt {
+        device_id: "dev-1".into(),
+        idempotency_key: key.into(),
+        request_digest: Digest::of(request.as_bytes()),
+        kind: "receipt.printed".into(),
+        body: json("{}"),
+    };
+    let take = |key, request| store.orders.receipt(receipt(key, request)).wait().unwrap();
+    assert!(matches!(take("k1", "a"), ReceiptTaken::New { .. }));
+    assert_eq!(take("k1", "a"), ReceiptTaken::Replayed);
+    assert_eq!(take("k1", "b"), ReceiptTaken::KeyConflict);
+    assert_eq!(store.orders.outbox_counts().unwrap().lanes[1].waiting, 1);
+}
+
+#[test]
+fn orders_are_listed_by_their_last_change() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    for n in 1..=3 {
+        orders
+            .receive(message(&format!("m{n}"), &format!("o{n}")))
+            .wait()
+            .unwrap();
+    }
+    orders
+        .advance("o1", OrderState::Ready, "till")
+        .wait()
+        .unwrap();
+    let ids = |after, state, limit| -> Vec<String> {
+        let list = orders.list(after, state, limit).unwrap();
+        list.into_iter().map(|order| order.order_id).collect()
+    };
+    assert_eq!(ids(0, None, 10), ["o2", "o3", "o1"]);
+    assert_eq!(ids(3, None, 10), ["o1"]);
+    assert_eq!(ids(0, Some(OrderState::Received), 1), ["o2"]);
+    assert_eq!(ids(0, Some(OrderState::Ready), 10), ["o1"]);
+    assert!(ids(0, Some(OrderState::Done), 10).is_empty());
+    let json = serde_json::to_string(&orders.order("o1").unwrap().unwrap()).unwrap();
+    assert!(
+        json.contains(r#""state":"ready""#) && json.contains(r#""body":{"order_id":"o1""#),
+        "{json}"
+    );
+}
+
+#[test]
+fn keys_of_the_outbox_are_never_used_again() {
+    let bench = Bench::new();
+    let mut keys = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let store = bench.open();
+        let id = store
+            .orders
+            .outbox_push(Lane::Events, "e", json("1"))
+            .wait()
+            .unwrap();
+        let due = store.orders.outbox_due(Lane::Events, i64::MAX, 1).unwrap();
+        assert!(keys.insert(due[0].key.clone()));
+        store.orders.outbox_sent(id).wait().unwrap();
+    }
+    let other = Bench::new();
+    let store = other.open();
+    store
+        .orders
+        .outbox_push(Lane::Events, "e", json("1"))
+        .wait()
+        .unwrap();
+    let due = store.orders.outbox_due(Lane::Events, i64::MAX, 1).unwrap();
+    assert!(keys.insert(due[0].key.clone()));
+}

@@ -3,5 +3,4 @@
 mod blobs;
 mod bounds;
 mod devices;
-mod power_cut;
 mod recovery;
