@@ -39,6 +39,7 @@
 //! still be read.
 
 pub mod blobs;
+mod carve;
 pub mod catalogue;
 mod check;
 pub mod db;

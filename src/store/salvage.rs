@@ -1,7 +1,7 @@
 //! Bringing over from a damaged database whatever can still be read.
 //!
 //! Each table is read forwards until the damage, backwards until the damage, and between the two row by row where rows
-//! have numbers. If not even the first page (header and schema) can be read, a copy is tried whose first page comes
+//! have numbers. What is below a broken inner page is then carved out of its leaves. If not even the first page (header and schema) can be read, a copy is tried whose first page comes
 //! from the new database: same migrations, same layout of the first pages.
 
 use std::fs::{self, File, OpenOptions};
@@ -11,6 +11,7 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+use super::carve::Pages;
 use super::db::{PAGE_BYTES, wal_path, with_suffix};
 use super::recover::open_damaged;
 
@@ -29,6 +30,8 @@ struct Table {
     columns: Vec<String>,
     order: String,
     numbered: bool,
+    root: usize,
+    number_column: Option<usize>,
 }
 
 /// Copies what is readable of the database at `damaged_path` into `fresh`, which lies at `fresh_path`.
@@ -39,25 +42,36 @@ pub(super) fn salvage(
 ) -> rusqlite::Result<Salvaged> {
     let tables = tables(fresh)?;
     let scratch_path = with_suffix(damaged_path, ".scratch");
-    let damaged = match open_damaged(damaged_path) {
-        Ok(damaged) => Some(damaged),
-        Err(_) => with_new_head(damaged_path, fresh_path, &scratch_path, fresh)
-            .ok()
-            .and_then(|()| open_damaged(&scratch_path).ok()),
-    };
+    let mut new_head = false;
+    let damaged = open_damaged(damaged_path).ok().or_else(|| {
+        new_head = true;
+        copy_with_head(damaged_path, &scratch_path, Some((fresh, fresh_path))).ok()?;
+        open_damaged(&scratch_path).ok()
+    });
     let mut salvaged = Salvaged::default();
-    if let Some(damaged) = damaged {
+    if let Some(damaged) = &damaged {
         fresh.execute_batch("PRAGMA foreign_keys=OFF; BEGIN IMMEDIATE")?;
         for table in &tables {
-            let complete = copy_table(&damaged, fresh, table, &mut salvaged.rows)?;
+            let complete = copy_table(damaged, fresh, table, &mut salvaged.rows)?;
             if !complete {
                 salvaged.incomplete.push(table.name.clone());
             }
         }
-        copy_sequences(&damaged, fresh)?;
+        copy_sequences(damaged, fresh)?;
         fresh.execute_batch("COMMIT; PRAGMA foreign_keys=ON")?;
     } else {
-        salvaged.incomplete = tables.into_iter().map(|table| table.name).collect();
+        salvaged.incomplete = tables.iter().map(|table| table.name.clone()).collect();
+    }
+    drop(damaged);
+    if !salvaged.incomplete.is_empty() {
+        let head = new_head.then_some((fresh, fresh_path));
+        if let Ok(pages) = flat_pages(damaged_path, &scratch_path, head) {
+            for table in &tables {
+                if table.numbered && salvaged.incomplete.contains(&table.name) {
+                    carve_table(&pages, fresh, table, &mut salvaged.rows)?;
+                }
+            }
+        }
     }
     for suffix in ["", "-wal", "-shm"] {
         // Left behind it is only overwritten by the next salvage.
@@ -78,19 +92,28 @@ fn tables(fresh: &Connection) -> rusqlite::Result<Vec<Table>> {
         .into_iter()
         .map(|(name, without_rowid)| {
             let columns = fresh
-                .prepare("SELECT name, pk FROM pragma_table_info(?1)")?
-                .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
-            let mut key: Vec<_> = columns.iter().filter(|(_, pk)| *pk > 0).collect();
-            key.sort_by_key(|(_, pk)| *pk);
+                .prepare("SELECT name, pk, type FROM pragma_table_info(?1)")?
+                .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<rusqlite::Result<Vec<(String, i64, String)>>>()?;
+            let mut key: Vec<_> = columns.iter().filter(|(_, pk, _)| *pk > 0).collect();
+            key.sort_by_key(|(_, pk, _)| *pk);
             let order = if without_rowid {
-                let key: Vec<_> = key.iter().map(|(column, _)| column.as_str()).collect();
+                let key: Vec<_> = key.iter().map(|(column, _, _)| column.as_str()).collect();
                 key.join(" {}, ") + " {}"
             } else {
                 "rowid {}".to_owned()
             };
             Ok(Table {
-                columns: columns.into_iter().map(|(column, _)| column).collect(),
+                root: fresh.query_row(
+                    "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+                    [&name],
+                    |row| row.get::<_, u32>(0),
+                )? as usize,
+                // The only key columns of numbered tables here that are integers are names of the number.
+                number_column: columns
+                    .iter()
+                    .position(|(_, pk, kind)| !without_rowid && *pk > 0 && kind == "INTEGER"),
+                columns: columns.into_iter().map(|(column, _, _)| column).collect(),
                 numbered: !without_rowid,
                 name,
                 order,
@@ -106,19 +129,12 @@ fn copy_table(
     table: &Table,
     rows: &mut u64,
 ) -> rusqlite::Result<bool> {
-    let marks = vec!["?"; table.columns.len()].join(", ");
-    let mut insert = fresh.prepare(&format!(
-        "INSERT OR IGNORE INTO {} VALUES ({marks})",
-        table.name
-    ))?;
+    let mut insert = fresh.prepare(&insert_into(table))?;
     let columns = table.columns.join(", ");
     let number = if table.numbered { "rowid" } else { "0" };
-    let mut refused = 0;
     let mut take = |values: Vec<Value>| -> rusqlite::Result<()> {
-        let new = insert.execute(params_from_iter(values))?;
-        *rows += new as u64;
-        // Rows that stand there already are those of the fresh database itself, or read from both ends.
-        refused += 1 - new;
+        // Ignored are rows of the fresh database itself, and rows read from both ends.
+        *rows += insert.execute(params_from_iter(values))? as u64;
         Ok(())
     };
     let (mut first_lost, mut last_lost) = (i64::MIN, i64::MAX);
@@ -223,19 +239,66 @@ fn copy_sequences(damaged: &Connection, fresh: &Connection) -> rusqlite::Result<
     Ok(())
 }
 
-/// Makes `scratch_path` a copy of the damaged database with the first page of a fresh one.
-fn with_new_head(
-    damaged_path: &Path,
-    fresh_path: &Path,
-    scratch_path: &Path,
+/// Brings over what is in the table's leaf pages and is not there yet.
+fn carve_table(
+    pages: &Pages,
     fresh: &Connection,
+    table: &Table,
+    rows: &mut u64,
+) -> rusqlite::Result<()> {
+    fresh.execute_batch("PRAGMA foreign_keys=OFF; BEGIN IMMEDIATE")?;
+    let mut insert = fresh.prepare(&insert_into(table))?;
+    for values in pages
+        .rows(table.root, table.columns.len(), table.number_column)
+        .into_values()
+    {
+        *rows += insert.execute(params_from_iter(values))? as u64;
+    }
+    drop(insert);
+    fresh.execute_batch("COMMIT; PRAGMA foreign_keys=ON")
+}
+
+fn insert_into(table: &Table) -> String {
+    let marks = vec!["?"; table.columns.len()].join(", ");
+    format!("INSERT OR IGNORE INTO {} VALUES ({marks})", table.name)
+}
+
+/// The pages of the damaged database with its log worked in.
+fn flat_pages(
+    damaged_path: &Path,
+    scratch_path: &Path,
+    head: Option<(&Connection, &Path)>,
+) -> io::Result<Pages> {
+    for suffix in ["-wal", "-shm"] {
+        // Those of an earlier look; what is in the way of the copy shows there.
+        let _ = fs::remove_file(with_suffix(scratch_path, suffix));
+    }
+    copy_with_head(damaged_path, scratch_path, head)?;
+    let conn = Connection::open(scratch_path).map_err(io::Error::other)?;
+    // Copies pages without looking into them. Where it fails the main file still has most.
+    let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    drop(conn);
+    Pages::read(scratch_path)
+}
+
+/// Makes `scratch_path` a copy of the damaged database and its log, with the first page of a fresh one if one is given.
+fn copy_with_head(
+    damaged_path: &Path,
+    scratch_path: &Path,
+    head: Option<(&Connection, &Path)>,
 ) -> io::Result<()> {
+    let size = fs::copy(damaged_path, scratch_path)?;
+    if wal_path(damaged_path).exists() {
+        fs::copy(wal_path(damaged_path), wal_path(scratch_path))?;
+    }
+    let Some((fresh, fresh_path)) = head else {
+        return Ok(());
+    };
     fresh
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .map_err(io::Error::other)?;
     let mut head = vec![0; usize::try_from(PAGE_BYTES).unwrap_or(4096)];
     File::open(fresh_path)?.read_exact(&mut head)?;
-    let size = fs::copy(damaged_path, scratch_path)?;
     let pages = u32::try_from(size / PAGE_BYTES).unwrap_or(u32::MAX);
     // SQLite file format, 1.3: 28 size in pages, believed if 24 (change counter) equals 92; 32 and 36 free list.
     head[28..32].copy_from_slice(&pages.to_be_bytes());
@@ -243,9 +306,5 @@ fn with_new_head(
     head[32..40].fill(0);
     let mut scratch = OpenOptions::new().write(true).open(scratch_path)?;
     scratch.seek(SeekFrom::Start(0))?;
-    scratch.write_all(&head)?;
-    if wal_path(damaged_path).exists() {
-        fs::copy(wal_path(damaged_path), wal_path(scratch_path))?;
-    }
-    Ok(())
+    scratch.write_all(&head)
 }

@@ -143,8 +143,8 @@ fn orders_outside_the_damage_are_all_brought_over() {
     let there = (0..orders)
         .filter(|n| store.orders.order(&format!("o{n}")).unwrap().is_some())
         .count();
-    // A page holds 20 orders at most.
-    assert!(there >= orders - 20, "{there} of {orders}");
+    // A page holds 30 of these orders at most.
+    assert!(there >= orders - 30, "{there} of {orders}");
     assert!(matches!(receive(&store, orders + 1), Received::New { .. }));
     // Every waiting order still reaches a device.
     let mut dispatched = 0;
@@ -197,8 +197,11 @@ fn orders_survive_the_loss_of_any_page() {
         drop(store);
         fs::remove_file(bench.dir.path().join("orders.db.damaged")).ok();
     }
-    // The one page that holds the table's root takes all of a small table with it.
-    assert!(worst < orders);
+    // What goes is what lay on the lost page itself.
+    assert!(
+        (orders - 30..orders).contains(&worst),
+        "{worst} of {orders}"
+    );
 }
 
 #[test]
