@@ -1,5 +1,7 @@
 //! What orders promise, each promise a test.
 
+mod commands;
+
 use super::*;
 use crate::digest::Digest;
 use crate::store::testing::{Bench, json, order_json};
@@ -107,55 +109,6 @@ fn a_submission_is_replayed_by_its_key_and_told_to_the_platform_once() {
     assert_eq!(kinds(&store, bench.now_ms()), ["order.submitted"]);
     let view = store.orders.order("o1").unwrap().unwrap();
     assert_eq!(view.body.get(), order_json("o1"));
-}
-
-#[test]
-fn a_command_is_held_by_one_device_until_it_is_done() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let mut events = store.events.subscribe();
-    for n in 1..=2 {
-        let message = message(&format!("m{n}"), &format!("o{n}"));
-        store.orders.receive(message).wait().unwrap();
-    }
-    let next = |device| store.orders.next_command(device, "kitchen").wait().unwrap();
-    let first = next("dev-1").unwrap();
-    assert_eq!((first.seq, first.possible_duplicate), (1, false));
-    let again = next("dev-1").unwrap();
-    assert_eq!(
-        (again.id, again.seq, again.possible_duplicate),
-        (first.id, 1, true)
-    );
-    store.orders.command_sent(first.id).wait().unwrap();
-    let accepted = store.orders.command_accepted(first.id).wait().unwrap();
-    assert_eq!(accepted, CommandChanged::Changed);
-    assert!(next("dev-1").unwrap().accepted);
-    assert_eq!(
-        store.orders.order("o1").unwrap().unwrap().state,
-        OrderState::Accepted
-    );
-    let done = |detail| {
-        store
-            .orders
-            .command_done(first.id, Outcome::Ok, detail)
-            .wait()
-            .unwrap()
-    };
-    assert_eq!(done("printed"), CommandChanged::Changed);
-    assert_eq!(done("printed"), CommandChanged::Unchanged);
-    assert_eq!(
-        store.orders.order("o1").unwrap().unwrap().state,
-        OrderState::Done
-    );
-    assert_eq!(kinds(&store, bench.now_ms()), ["command.done"]);
-    let second = next("dev-1").unwrap();
-    assert_eq!((second.order_id.as_str(), second.seq), ("o2", 2));
-    let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).collect();
-    assert!(told.contains(&StoreEvent::Order {
-        order_id: "o1".into(),
-        state: OrderState::Done,
-        seq: 4
-    }));
 }
 
 #[test]
@@ -322,116 +275,6 @@ fn what_is_open_is_counted_by_state_and_by_device() {
         .wait()
         .unwrap();
     assert_eq!(waiting("dev-1", "kitchen"), 2);
-}
-
-#[test]
-fn a_command_nobody_takes_expires_and_one_that_was_taken_does_not() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let orders = &store.orders;
-    for n in 1..=3 {
-        let message = message(&format!("m{n}"), &format!("o{n}"));
-        orders.receive(message).wait().unwrap();
-    }
-    let accepted = orders
-        .next_command("dev-1", "kitchen")
-        .wait()
-        .unwrap()
-        .unwrap();
-    orders.command_accepted(accepted.id).wait().unwrap();
-    let silent = orders
-        .next_command("dev-2", "kitchen")
-        .wait()
-        .unwrap()
-        .unwrap();
-    orders.command_sent(silent.id).wait().unwrap();
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
-    bench.days(1);
-    assert!(
-        orders
-            .next_command("dev-3", "kitchen")
-            .wait()
-            .unwrap()
-            .is_none()
-    );
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 2);
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
-    let state = |order_id| orders.order(order_id).unwrap().unwrap().state;
-    assert_eq!(state("o1"), OrderState::Accepted);
-    assert_eq!(
-        (state("o2"), state("o3")),
-        (OrderState::Expired, OrderState::Expired)
-    );
-    let due = orders.outbox_due(Lane::Orders, i64::MAX, 10).unwrap();
-    let told: Vec<_> = due.iter().map(|item| item.body.get()).collect();
-    assert!(
-        told[0].contains("unknown") && told[1].contains("expired"),
-        "{told:?}"
-    );
-    // The device was out of reach, and proves late that it did it.
-    let late = orders
-        .command_done(silent.id, Outcome::Ok, "printed")
-        .wait()
-        .unwrap();
-    assert_eq!(late, CommandChanged::Changed);
-    assert_eq!(state("o2"), OrderState::Done);
-}
-
-#[test]
-fn what_a_lost_device_held_goes_to_the_next_one_with_a_warning() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let orders = &store.orders;
-    orders.receive(message("m1", "o1")).wait().unwrap();
-    let held = orders
-        .next_command("dev-1", "kitchen")
-        .wait()
-        .unwrap()
-        .unwrap();
-    assert_eq!(orders.release_commands("dev-1").wait().unwrap(), 1);
-    let taken = orders
-        .next_command("dev-2", "kitchen")
-        .wait()
-        .unwrap()
-        .unwrap();
-    assert_eq!((taken.id, taken.possible_duplicate), (held.id, true));
-    assert!(
-        orders
-            .next_command("dev-1", "kitchen")
-            .wait()
-            .unwrap()
-            .is_none()
-    );
-}
-
-#[test]
-fn a_closed_order_takes_its_unsent_command_back() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let orders = &store.orders;
-    orders.receive(message("m1", "o1")).wait().unwrap();
-    let advance = |to| orders.advance("o1", to, "till").wait().unwrap();
-    assert!(matches!(advance(OrderState::Cancelled), Advanced::Done(_)));
-    assert!(matches!(
-        advance(OrderState::Cancelled),
-        Advanced::Unchanged(_)
-    ));
-    assert!(matches!(advance(OrderState::Ready), Advanced::Refused(_)));
-    assert!(matches!(
-        orders
-            .advance("o2", OrderState::Ready, "till")
-            .wait()
-            .unwrap(),
-        Advanced::NoSuchOrder
-    ));
-    assert!(
-        orders
-            .next_command("dev-1", "kitchen")
-            .wait()
-            .unwrap()
-            .is_none()
-    );
-    assert_eq!(kinds(&store, bench.now_ms()), ["order.advanced"]);
 }
 
 #[test]
