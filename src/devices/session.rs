@@ -5,19 +5,23 @@
 //!                                                 '--> receive: pings after 15 s of silence, gives up 15 s later
 //! ```
 
+mod pipe;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use self::pipe::{FRAME_DEADLINE, WRITE_DEADLINE};
+use self::pipe::{Incoming, Outgoing};
 use super::handshake::{CommandKey, NONCE_LEN, Nonces};
 use super::wire::{
-    Direction, FRAME_LIMIT, FrameDecoder, HANDSHAKE_FRAME_LIMIT, Message, Opener, Outcome, Sealer,
-    TEXT_LIMIT, WireError, open_plain, seal_plain,
+    Direction, FRAME_LIMIT, Message, Opener, Outcome, Sealer, TEXT_LIMIT, WireError, open_plain,
+    seal_plain,
 };
 
 /// For a device to take the connection.
@@ -26,20 +30,11 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// For the whole handshake.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// For a device to take some bytes of a frame.
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// For the rest of a frame that has begun.
-pub const FRAME_DEADLINE: Duration = Duration::from_secs(10);
-
 /// Without a word for so long, the device is asked whether it is there.
 pub const PING_AFTER: Duration = Duration::from_secs(15);
 
 /// And if it says nothing for so long after that, it is gone.
 pub const PONG_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Bytes read at a time.
-const READ_LEN: usize = 4096;
 
 /// Why there is no session, or no longer one.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +145,7 @@ pub struct Introduction {
 #[derive(Debug)]
 pub struct Session<S> {
     stream: S,
-    reader: Reader,
+    reader: Incoming,
     writer: Outgoing,
     sealer: Sealer,
     opener: Opener,
@@ -219,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         stream.write_all(&seal_plain(&hello)?).await?;
 
-        let mut reader = Reader::new();
+        let mut reader = Incoming::new();
         let frame = reader.next(&mut stream).await?;
         let (introduction, nonces) = match open_plain(&frame)? {
             Message::DeviceHello {
@@ -331,92 +326,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.pings += 1;
         self.pinged = Some(Instant::now());
         self.send(&Message::Ping { n: self.pings }).await
-    }
-}
-
-/// Frames on their way out. A frame once numbered has to arrive whole, also when nobody waits for it any more. Never more
-/// than two: each further one waits for those before it.
-#[derive(Debug, Default)]
-struct Outgoing {
-    frames: Vec<u8>,
-    written: usize,
-}
-
-impl Outgoing {
-    async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), SessionError> {
-        while self.written < self.frames.len() {
-            let write = stream.write(&self.frames[self.written..]);
-            let written =
-                timeout(WRITE_DEADLINE, write)
-                    .await
-                    .map_err(|_| SessionError::Deadline {
-                        waited_for: "writing a frame",
-                        deadline: WRITE_DEADLINE,
-                    })??;
-            if written == 0 {
-                return Err(SessionError::Closed);
-            }
-            self.written += written;
-        }
-        // One long command must not keep its memory for the life of the session.
-        self.frames = Vec::new();
-        self.written = 0;
-        Ok(())
-    }
-}
-
-/// Reads frames, and keeps what was read of one when nobody waits for it any more.
-#[derive(Debug)]
-struct Reader {
-    decoder: FrameDecoder,
-    buffer: Box<[u8; READ_LEN]>,
-    start: usize,
-    end: usize,
-    begun_at: Option<Instant>,
-}
-
-impl Reader {
-    fn new() -> Self {
-        Self {
-            decoder: FrameDecoder::new(HANDSHAKE_FRAME_LIMIT),
-            buffer: Box::new([0; READ_LEN]),
-            start: 0,
-            end: 0,
-            begun_at: None,
-        }
-    }
-
-    async fn next<S: AsyncRead + Unpin>(
-        &mut self,
-        stream: &mut S,
-    ) -> Result<Vec<u8>, SessionError> {
-        loop {
-            let mut input = &self.buffer[self.start..self.end];
-            if !input.is_empty() {
-                let frame = self.decoder.push(&mut input)?;
-                self.start = self.end - input.len();
-                if let Some(frame) = frame {
-                    self.begun_at = None;
-                    return Ok(frame);
-                }
-                self.begun_at.get_or_insert_with(Instant::now);
-            }
-            let read = stream.read(&mut self.buffer[..]);
-            let read = match self.begun_at {
-                None => read.await,
-                Some(at) => timeout_at(at + FRAME_DEADLINE, read).await.map_err(|_| {
-                    SessionError::Deadline {
-                        waited_for: "the rest of a frame",
-                        deadline: FRAME_DEADLINE,
-                    }
-                })?,
-            }?;
-            (self.start, self.end) = (0, read);
-            if read == 0 {
-                self.decoder.finish()?;
-                return Err(SessionError::Closed);
-            }
-        }
     }
 }
 

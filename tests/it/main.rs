@@ -10,6 +10,7 @@ mod kitchen;
 mod lan;
 mod power_cut;
 mod server_kill;
+mod shop;
 mod supervisor;
 mod tidy;
 mod update;

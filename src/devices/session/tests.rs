@@ -1,6 +1,6 @@
 //! A device played by hand at the other end of a pipe; time stands still unless everybody waits.
 
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 
