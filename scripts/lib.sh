@@ -10,7 +10,7 @@ TARGET_DIR_CARGO=${CARGO_TARGET_DIR:-$REPO_DIR/target}
 # shellcheck disable=SC2034  # used by the scripts that source this
 IMAGE_DIR=$TARGET_DIR_CARGO/image
 # The purposes of `scripts/setup`, in the order they are installed.
-ALL_PURPOSES=(host-build cross image qemu peers)
+ALL_PURPOSES=(host-build cross image qemu peers browser)
 # Above this the LAN of one run would leave 10.57.0.0/16.
 MAX_PORT_OFFSET=250
 
@@ -47,7 +47,7 @@ progress() {
 packages_of() {
     case $1 in
     host-build)
-        printf '%s\n' build-essential ca-certificates git openssl shellcheck strace
+        printf '%s\n' build-essential ca-certificates curl git openssl shellcheck strace
         # A machine without a Rust toolchain of its own builds with Debian's.
         command -v cargo >/dev/null || printf '%s\n' rustc-web cargo-web rustfmt-web rust-web-clippy
         ;;
@@ -66,6 +66,7 @@ packages_of() {
         # Debian's npm cannot be installed beside another Node.js that brings its own.
         command -v npm >/dev/null || printf '%s\n' nodejs npm
         ;;
+    browser) printf '%s\n' chromium chromium-driver fonts-dejavu-core curl ;;
     *) die "unknown purpose '$1' (known: ${ALL_PURPOSES[*]})" ;;
     esac
 }

@@ -7,7 +7,7 @@
 prepare_image() {
     install_packages host-build cross image qemu peers
     progress "build platform and devices for this machine" \
-        cargo build --manifest-path "$REPO_DIR/Cargo.toml" --locked --profile fast \
+        cargo build --manifest-path "$REPO_DIR/Cargo.toml" --locked --profile "$PROFILE" \
         -p comptoir-platform-emulator -p comptoir-device-emulator
     "$REPO_DIR/scripts/image" --only disk
     VM=$REPO_DIR/scripts/vm

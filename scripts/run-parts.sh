@@ -3,8 +3,10 @@
 # shellcheck shell=bash disable=SC2034  # some variables are used by the other parts of scripts/run
 
 RUN_DIR=$TARGET_DIR_CARGO/run
-# Built for this machine without link-time optimisation: quick to build, quick enough to run.
-FAST_DIR=$TARGET_DIR_CARGO/fast
+# Built for this machine without link-time optimisation: quick to build, quick enough to run. Tests take the `dev`
+# profile, which they have built already.
+PROFILE=${COMPTOIR_PROFILE:-fast}
+PROGRAMS_DIR=$TARGET_DIR_CARGO/${PROFILE/dev/debug}
 SITE_ID=demo-shop
 BUS_KEY_NAME=site-demo
 # One line a process that this run started: PID NAME LOG
@@ -12,7 +14,7 @@ STARTED=()
 
 build_for_host() {
     progress "build box, platform and devices for this machine" \
-        cargo build --manifest-path "$REPO_DIR/Cargo.toml" --workspace --locked --profile fast
+        cargo build --manifest-path "$REPO_DIR/Cargo.toml" --workspace --locked --profile "$PROFILE"
 }
 
 prepare_native() {
@@ -78,7 +80,7 @@ start() {
 
 start_platform() {
     rm -f "$DATA/platform.ready"
-    start platform "${IN_LAN[@]}" "$FAST_DIR/platform-emulator" "${PLATFORM_LISTEN[@]}" \
+    start platform "${IN_LAN[@]}" "$PROGRAMS_DIR/platform-emulator" "${PLATFORM_LISTEN[@]}" \
         --control "$PLATFORM_ADDR:8446" --name "$PLATFORM_ADDR" \
         --ca-dir "$DATA/ca" --data "$DATA/platform" \
         --site "$SITE_ID" --token "$SITE_TOKEN" --bus-key-name "$BUS_KEY_NAME" --bus-key "$BUS_KEY" \
@@ -118,7 +120,7 @@ TOML
 
 start_box_native() {
     BOX_LOG=$DATA/logs/box.log
-    start box "$FAST_DIR/comptoir" supervise --image-file "$DATA/site/no-image-file.toml" --site-file "$DATA/site/site.toml"
+    start box "$PROGRAMS_DIR/comptoir" supervise --image-file "$DATA/site/no-image-file.toml" --site-file "$DATA/site/site.toml"
     BOX_PID=${STARTED[-1]%% *}
 }
 
@@ -175,10 +177,10 @@ pair_workbench() {
 }
 
 start_devices() {
-    start kitchen "${IN_LAN[@]}" "$FAST_DIR/device-emulator" --bind "$KITCHEN_ADDR" --box "$BOX_ADDR" \
+    start kitchen "${IN_LAN[@]}" "$PROGRAMS_DIR/device-emulator" --bind "$KITCHEN_ADDR" --box "$BOX_ADDR" \
         --care-url "$(box_url 8004)" --pair-code "$CLAIM_CODE" --name "Kitchen screen" --role kitchen \
         --state "$DATA/kitchen" --log "$DATA/logs/kitchen-commands.ndjson"
-    start kiosk "${IN_LAN[@]}" "$FAST_DIR/device-emulator" --bind "$KIOSK_ADDR" --box "$BOX_ADDR" \
+    start kiosk "${IN_LAN[@]}" "$PROGRAMS_DIR/device-emulator" --bind "$KIOSK_ADDR" --box "$BOX_ADDR" \
         --care-url "$(box_url 8004)" --pair-code "$CLAIM_CODE" --name "Kiosk" --role kiosk \
         --state "$DATA/kiosk" --log "$DATA/logs/kiosk-commands.ndjson"
 }
