@@ -1,5 +1,6 @@
 //! `comptoir supervise`: keeping the server alive.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::supervisor::child::Program;
 use crate::supervisor::policy::Limits;
+use crate::supervisor::reasons::Reasons;
 use crate::supervisor::sockets::LanSockets;
 use crate::supervisor::supervise::{Ending, Options, REBOOT_EXIT_CODE, supervise};
 use crate::telemetry::start_logs;
@@ -41,12 +43,32 @@ pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
         },
         max_rss: config.supervisor.max_rss,
         reboot_allowed: config.supervisor.reboot_on_crash_loop,
-        in_trial: Box::new(move || History::load(&data_dir).in_trial(&facts)),
+        in_trial: Box::new({
+            let facts = facts.clone();
+            move || History::load(&data_dir).in_trial(&facts)
+        }),
     };
-    Ok(
-        match supervise(options, sockets, &SystemClock::default())? {
-            Ending::Stopped => ExitCode::SUCCESS,
-            Ending::RebootAsked => ExitCode::from(REBOOT_EXIT_CODE),
-        },
-    )
+    match supervise(options, sockets, &SystemClock::default())? {
+        Ending::Stopped => Ok(ExitCode::SUCCESS),
+        Ending::RebootAsked => {
+            remember_why_trial_ended(&config.store.data_dir, &facts);
+            Ok(ExitCode::from(REBOOT_EXIT_CODE))
+        }
+    }
+}
+
+/// A trial whose server keeps failing never reaches its gate; the rollback that follows gets its reason from here.
+fn remember_why_trial_ended(data_dir: &Path, facts: &BootFacts) {
+    let mut history = History::load(data_dir);
+    if !history.in_trial(facts) {
+        return;
+    }
+    let cause = Reasons::load(data_dir)
+        .list()
+        .last()
+        .map(|reason| reason.cause.to_string());
+    let reason = format!("the server kept failing: {}", cause.unwrap_or_default());
+    if let Err(error) = history.gate_failed(&reason) {
+        tracing::error!(event = "update.record_failed", %error);
+    }
 }

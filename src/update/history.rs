@@ -44,7 +44,7 @@ pub struct Boot {
 
 /// Why a boot took the slot it took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "why")]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Why {
     /// It is the one that is kept.
     Kept,
@@ -64,7 +64,7 @@ pub enum Why {
 
 /// What became of a boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Verdict {
     /// A version that needs no proof any more.
     Good,

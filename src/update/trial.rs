@@ -40,7 +40,7 @@ pub struct Trial {
 
 /// How far a trial has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "phase")]
+#[serde(rename_all = "snake_case", tag = "step")]
 pub enum Phase {
     /// Written and read back, not yet booted.
     Staged,
