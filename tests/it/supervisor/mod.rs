@@ -1,6 +1,6 @@
 //! `comptoir supervise` with the real server: killed, hung, stopped, orphaned, and under systemd's protocols.
 
-mod bench;
+pub mod bench;
 mod systemd;
 
 use std::fs;
