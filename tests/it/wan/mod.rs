@@ -1,6 +1,7 @@
 //! The WAN side against the real platform emulator, over TLS with its own authority.
 
 mod bus;
+mod kill;
 mod logs;
 mod media;
 mod platform;
