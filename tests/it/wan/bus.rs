@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comptoir::clock::{Clock, SystemClock};
 use comptoir::telemetry::Code;
+use comptoir::wan::Worker;
 use serde_json::json;
 
 use super::platform::{KEY, Platform, eventually};
@@ -125,4 +126,35 @@ fn a_clock_of_years_ago_costs_one_refused_signature() {
     let offset_ms = shop.offset_ms().unwrap();
     assert!((offset_ms - years_ms).abs() < 5000, "{offset_ms}");
     assert_eq!(shop.condition(Code::Unauthorized), None);
+}
+
+#[test]
+fn a_poll_that_is_never_answered_is_given_up_and_the_next_one_brings_the_order() {
+    let platform = Platform::start();
+    platform.arm("stall", "bus", 2, Some("POST"), "/messages/head");
+    let shop = Shop::of(&platform).start();
+    eventually("a poll hangs", || {
+        shop.outcome(Worker::Bus)
+            .filter(|outcome| outcome.cause == Some("timeout_first_byte"))
+    });
+    platform.order("order-1");
+    eventually("the order comes", || {
+        (shop.order_ids() == ["order-1"]).then_some(())
+    });
+}
+
+#[test]
+fn an_overloaded_bus_is_left_alone_and_a_missing_queue_is_no_reason_to_hurry() {
+    let platform = Platform::start();
+    platform.arm("status:429", "bus", 1, None, "/messages/head");
+    platform.arm("status:410", "bus", 1, None, "/messages/head");
+    platform.order("order-1");
+    let shop = Shop::of(&platform).start();
+    let outcome = eventually("the queue is missing", || {
+        shop.outcome(Worker::Bus)
+            .filter(|outcome| outcome.cause == Some("gone"))
+    });
+    assert_eq!(outcome.failures, 2);
+    let asked = platform.asked(&["/messages/head"]);
+    assert_eq!(asked, 2, "{:?}", platform.requests());
 }

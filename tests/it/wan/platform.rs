@@ -151,6 +151,12 @@ impl Platform {
         self.call("GET", "faults", &[], b"")["faults"] == Value::Array(Vec::new())
     }
 
+    /// Every connection is cut and none accepted, until it is back.
+    pub fn set_offline(&self, offline: bool) {
+        let body = serde_json::json!({ "offline": offline });
+        self.call("PUT", "offline", &[], body.to_string().as_bytes());
+    }
+
     pub fn order(&self, order_id: &str) {
         let body = serde_json::json!({"order_id": order_id, "lines": [{"name": "Café crème"}]});
         self.call("POST", "orders", &[], body.to_string().as_bytes());

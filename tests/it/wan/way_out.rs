@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use comptoir::digest::Digest;
+use comptoir::store::orders::Lane;
 use comptoir::telemetry::Code;
 use comptoir::wan::Worker;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::platform::{Platform, TOKEN, eventually};
 use super::shop::Shop;
@@ -72,4 +76,55 @@ fn a_shutdown_does_not_wait_for_a_long_poll() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn an_outage_in_the_middle_of_everything_costs_time_and_nothing_else() {
+    let platform = Platform::start();
+    platform.load_products(20);
+    let shop = Shop::of(&platform).start();
+    shop.filled();
+    let push = |kind: &str| {
+        let body = RawValue::from_string("{}".to_owned()).unwrap();
+        let push = shop.store().orders.outbox_push(Lane::Orders, kind, body);
+        push.wait().unwrap();
+    };
+    platform.set_offline(true);
+    push("test.offline-1");
+    push("test.offline-2");
+    eventually("the outage is told", || {
+        shop.condition(Code::ApiUnreachable)
+            .and(shop.condition(Code::BusUnreachable))
+    });
+    platform.order("order-1");
+    platform.put_document("products", "new", &json!({"name": "New"}));
+    platform.delete_document("products", "p3");
+    let bytes = vec![9; 5000];
+    platform.put_blob("late.png", &bytes, true);
+    platform.set_offline(false);
+    eventually("the order comes", || {
+        (shop.order_ids() == ["order-1"]).then_some(())
+    });
+    eventually("the events go", || {
+        (platform.events().len() == 2).then_some(())
+    });
+    eventually("the documents come", || shop.document("products", "new"));
+    eventually("the blob comes", || {
+        shop.store()
+            .blobs
+            .contains(&Digest::of(&bytes))
+            .then_some(())
+    });
+    assert!(shop.document("products", "p3").is_none());
+    eventually("all conditions end", || {
+        [
+            Code::ApiUnreachable,
+            Code::BusUnreachable,
+            Code::MediaUnreachable,
+        ]
+        .iter()
+        .all(|code| shop.condition(*code).is_none())
+        .then_some(())
+    });
+    assert_eq!(platform.asked(&["/snapshot"]), 1);
 }
