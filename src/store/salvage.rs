@@ -51,13 +51,19 @@ pub(super) fn salvage(
     let mut salvaged = Salvaged::default();
     if let Some(damaged) = &damaged {
         fresh.execute_batch("PRAGMA foreign_keys=OFF; BEGIN IMMEDIATE")?;
+        // Keys are made of these numbers and the random prefixes among the facts: both are kept, or none.
+        let keeps_keys = copy_sequences(damaged, fresh)?;
         for table in &tables {
-            let complete = copy_table(damaged, fresh, table, &mut salvaged.rows)?;
+            let conflict = if keeps_keys && table.name == "facts" {
+                "REPLACE"
+            } else {
+                "IGNORE"
+            };
+            let complete = copy_table(damaged, fresh, table, conflict, &mut salvaged.rows)?;
             if !complete {
                 salvaged.incomplete.push(table.name.clone());
             }
         }
-        copy_sequences(damaged, fresh)?;
         fresh.execute_batch("COMMIT; PRAGMA foreign_keys=ON")?;
     } else {
         salvaged.incomplete = tables.iter().map(|table| table.name.clone()).collect();
@@ -127,9 +133,10 @@ fn copy_table(
     damaged: &Connection,
     fresh: &Connection,
     table: &Table,
+    conflict: &str,
     rows: &mut u64,
 ) -> rusqlite::Result<bool> {
-    let mut insert = fresh.prepare(&insert_into(table))?;
+    let mut insert = fresh.prepare(&insert_into(table, conflict))?;
     let columns = table.columns.join(", ");
     let number = if table.numbered { "rowid" } else { "0" };
     let mut take = |values: Vec<Value>| -> rusqlite::Result<()> {
@@ -210,21 +217,23 @@ fn values(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<(i64, Vec
 }
 
 /// Numbers given out by a table must not be given again, even if its rows are gone.
-fn copy_sequences(damaged: &Connection, fresh: &Connection) -> rusqlite::Result<()> {
+fn copy_sequences(damaged: &Connection, fresh: &Connection) -> rusqlite::Result<bool> {
     let has_sequences = fresh
         .prepare("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")?
         .exists([])?;
     if !has_sequences {
-        return Ok(());
+        return Ok(true);
     }
     let Ok(mut query) = damaged.prepare("SELECT name, seq FROM sqlite_sequence") else {
-        return Ok(());
+        return Ok(false);
     };
-    let mut rows = query.query([])?;
-    while let Ok(Some(row)) = rows.next() {
-        let (Ok(name), Ok(seq)) = (row.get::<_, String>(0), row.get::<_, i64>(1)) else {
-            continue;
-        };
+    let Ok(sequences) = query
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, i64)>>>()
+    else {
+        return Ok(false);
+    };
+    for (name, seq) in sequences {
         let raised = fresh.execute(
             "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1",
             (&name, seq),
@@ -236,7 +245,7 @@ fn copy_sequences(damaged: &Connection, fresh: &Connection) -> rusqlite::Result<
             )?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Brings over what is in the table's leaf pages and is not there yet.
@@ -247,7 +256,7 @@ fn carve_table(
     rows: &mut u64,
 ) -> rusqlite::Result<()> {
     fresh.execute_batch("PRAGMA foreign_keys=OFF; BEGIN IMMEDIATE")?;
-    let mut insert = fresh.prepare(&insert_into(table))?;
+    let mut insert = fresh.prepare(&insert_into(table, "IGNORE"))?;
     for values in pages
         .rows(table.root, table.columns.len(), table.number_column)
         .into_values()
@@ -258,9 +267,9 @@ fn carve_table(
     fresh.execute_batch("COMMIT; PRAGMA foreign_keys=ON")
 }
 
-fn insert_into(table: &Table) -> String {
+fn insert_into(table: &Table, conflict: &str) -> String {
     let marks = vec!["?"; table.columns.len()].join(", ");
-    format!("INSERT OR IGNORE INTO {} VALUES ({marks})", table.name)
+    format!("INSERT OR {conflict} INTO {} VALUES ({marks})", table.name)
 }
 
 /// The pages of the damaged database with its log worked in.

@@ -20,7 +20,6 @@ use super::outbox::{self, Lane};
 use super::view::find;
 use super::{LIST_BOUND, OrderState, Orders, ReadError, intake};
 use crate::digest::hex;
-use crate::identity::random_bytes;
 use crate::store::events::StoreEvent;
 use crate::store::writer::{Reply, Tx};
 
@@ -34,7 +33,7 @@ const EXPIRY_SLICE: i64 = 64;
 /// A command for one device.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// The same on every repeat; its first six bytes are the time of issue.
+    /// The same on every repeat, and of no other command of this or another box.
     pub id: [u8; 16],
     /// Position in the device's own sequence, from 1.
     pub seq: u64,
@@ -123,6 +122,7 @@ impl Outcome {
 }
 
 struct Held {
+    id: [u8; 16],
     key: i64,
     order_id: String,
     state: i64,
@@ -237,7 +237,7 @@ impl Orders {
             if matches!(held.state, OK | FAILED) || held.state == outcome.number() {
                 return Ok(CommandChanged::Unchanged);
             }
-            finish(tx, &id, &held, outcome, outcome.order_state(), &detail)?;
+            finish(tx, &held, outcome, outcome.order_state(), &detail)?;
             // Its next command may go out.
             tx.tell(StoreEvent::Command);
             Ok(CommandChanged::Changed)
@@ -251,24 +251,25 @@ impl Orders {
             let late = tx
                 .conn
                 .prepare_cached(
-                    "SELECT id, key, order_id, state, device_id, sends FROM commands
-                     WHERE state IN (0, 1, 2) AND expires_ms <= ?1 ORDER BY key LIMIT ?2",
+                    // In the words of the partial indexes: what is closed is not looked at.
+                    "SELECT c.key, c.state, c.device_id, o.order_id, p.value, c.sends
+                     FROM (SELECT * FROM commands WHERE state = 0 AND expires_ms <= ?1
+                           UNION ALL
+                           SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3 AND expires_ms <= ?1) c
+                     JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
+                     ORDER BY c.key LIMIT ?2",
                 )?
                 .query_map((now_ms, EXPIRY_SLICE), |row| {
-                    Ok((
-                        row.get::<_, [u8; 16]>(0)?,
-                        held(row)?,
-                        row.get::<_, i64>(5)?,
-                    ))
+                    Ok((held(row)?, row.get::<_, i64>(5)?))
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
-            for (id, held, sends) in &late {
+            for (held, sends) in &late {
                 let (outcome, detail) = if held.state == OPEN && *sends == 0 {
                     (Outcome::Expired, "no device took it in time")
                 } else {
                     (Outcome::Unknown, "the device never said that it has it")
                 };
-                finish(tx, id, held, outcome, Some(OrderState::Expired), detail)?;
+                finish(tx, held, outcome, Some(OrderState::Expired), detail)?;
             }
             Ok(late.len())
         })
@@ -293,16 +294,20 @@ impl Orders {
     }
 }
 
-/// Issues the command of a new order.
-pub(super) fn issue(tx: &mut Tx<'_>, order: &OrderDocument, ttl: Duration) -> rusqlite::Result<()> {
+/// Issues the command of the order with `key`.
+pub(super) fn issue(
+    tx: &mut Tx<'_>,
+    key: i64,
+    order: &OrderDocument,
+    ttl: Duration,
+) -> rusqlite::Result<()> {
     let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
     tx.conn
         .prepare_cached(
-            "INSERT INTO commands (id, order_id, role, issued_ms, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO commands (key, role, issued_ms, expires_ms) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute((
-            new_id(tx.now_ms),
-            &order.order_id,
+            key,
             &order.role,
             tx.now_ms,
             tx.now_ms.saturating_add(ttl_ms),
@@ -314,21 +319,16 @@ pub(super) fn issue(tx: &mut Tx<'_>, order: &OrderDocument, ttl: Duration) -> ru
 /// Takes back what no device holds yet of an order that was closed.
 pub(super) fn withdraw(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<()> {
     tx.conn
-        .prepare_cached("UPDATE commands SET state = ?2 WHERE order_id = ?1 AND state = 0")?
+        .prepare_cached(
+            "UPDATE commands SET state = ?2
+             WHERE key = (SELECT key FROM orders WHERE order_id = ?1) AND state = 0",
+        )?
         .execute((order_id, WITHDRAWN))
         .map(drop)
 }
 
-// Rising with time, so that the index grows at its end.
-pub(super) fn new_id(now_ms: i64) -> [u8; 16] {
-    let mut id = random_bytes::<16>();
-    id[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
-    id
-}
-
 fn finish(
     tx: &mut Tx<'_>,
-    id: &[u8; 16],
     held: &Held,
     outcome: Outcome,
     order_state: Option<OrderState>,
@@ -341,7 +341,7 @@ fn finish(
     };
     let body = serde_json::json!({
         "order_id": held.order_id,
-        "command_id": hex(id),
+        "command_id": hex(&held.id),
         "device_id": held.device_id,
         "outcome": outcome,
         "detail": detail,
@@ -385,39 +385,55 @@ fn set_state(tx: &Tx<'_>, key: i64, state: i64, detail: Option<&str>) -> rusqlit
 fn held_by(tx: &Tx<'_>, device_id: &str) -> rusqlite::Result<Option<Command>> {
     tx.conn
         .prepare_cached(
-            "SELECT c.id, c.device_seq, c.order_id, c.role, c.issued_ms, c.expires_ms, c.state, o.body
-             FROM commands c JOIN orders o ON o.order_id = c.order_id
+            "SELECT c.key, c.device_seq, o.order_id, c.role, p.value, c.issued_ms, c.expires_ms, c.state, o.body
+             FROM commands c JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
              WHERE c.device_id = ?1 AND c.state IN (1, 2, 3) ORDER BY c.device_seq LIMIT 1",
         )?
         .query_row([device_id], |row| {
             Ok(Command {
-                id: row.get(0)?,
+                id: id(row.get(4)?, row.get(0)?),
                 seq: row.get::<_, i64>(1)?.unsigned_abs(),
                 kind: ORDER_KIND.to_owned(),
                 order_id: row.get(2)?,
                 role: row.get(3)?,
-                issued_at_ms: row.get(4)?,
-                expires_at_ms: row.get(5)?,
+                issued_at_ms: row.get(5)?,
+                expires_at_ms: row.get(6)?,
                 possible_duplicate: true,
-                accepted: row.get::<_, i64>(6)? == ACCEPTED,
-                body: row.get(7)?,
+                accepted: row.get::<_, i64>(7)? == ACCEPTED,
+                body: row.get(8)?,
             })
         })
         .optional()
 }
 
+/// The database's own random prefix, and the key of order and command.
+fn id(prefix: [u8; 8], key: i64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&prefix);
+    id[8..].copy_from_slice(&key.to_be_bytes());
+    id
+}
+
 fn by_id(tx: &Tx<'_>, id: &[u8; 16]) -> rusqlite::Result<Option<Held>> {
+    let (prefix, key) = id.split_at(8);
+    let key = key.try_into().map_or(0, i64::from_be_bytes);
     tx.conn
-        .prepare_cached("SELECT id, key, order_id, state, device_id FROM commands WHERE id = ?1")?
-        .query_row([id], held)
+        .prepare_cached(
+            "SELECT c.key, c.state, c.device_id, o.order_id, p.value
+             FROM commands c JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
+             WHERE c.key = ?1 AND p.value = ?2",
+        )?
+        .query_row((key, prefix), held)
         .optional()
 }
 
 fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+    let key = row.get(0)?;
     Ok(Held {
-        key: row.get(1)?,
-        order_id: row.get(2)?,
-        state: row.get(3)?,
-        device_id: row.get(4)?,
+        id: id(row.get(4)?, key),
+        key,
+        state: row.get(1)?,
+        device_id: row.get(2)?,
+        order_id: row.get(3)?,
     })
 }

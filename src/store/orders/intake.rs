@@ -142,8 +142,8 @@ impl Orders {
                 }
                 Ok(order) => match body_of(tx, &order.order_id)? {
                     None => {
-                        insert(tx, order, source, None)?;
-                        commands::issue(tx, order, rules.command_ttl)?;
+                        let (key, _) = insert(tx, order, source, None)?;
+                        commands::issue(tx, key, order, rules.command_ttl)?;
                         let order_id = order.order_id.clone();
                         (Received::New { order_id }, None, None)
                     }
@@ -183,27 +183,24 @@ impl Orders {
                 request_digest,
                 order,
             } = &submission;
-            if let Some((digest, order_id)) = remembered(tx, device_id, idempotency_key)? {
+            let request = Request {
+                key: request_key(device_id, idempotency_key),
+                digest: request_digest,
+                device_id,
+            };
+            if let Some((digest, order_id)) = earlier(tx, &request.key)? {
                 if digest != request_digest.as_bytes() {
                     return Ok(Submitted::KeyConflict);
                 }
-                // The key outlives no order: both are kept for the same time and the key is pruned first.
-                return Ok(
-                    find(tx.conn, &order_id)?.map_or(Submitted::KeyConflict, Submitted::Replayed)
-                );
+                if let Some(view) = find(tx.conn, &order_id)? {
+                    return Ok(Submitted::Replayed(view));
+                }
             }
             if let Some(view) = find(tx.conn, &order.order_id)? {
                 return Ok(Submitted::OrderExists(view));
             }
-            let view = insert(tx, order, Source::Device, Some(device_id))?;
-            commands::issue(tx, order, rules.command_ttl)?;
-            remember(
-                tx,
-                device_id,
-                idempotency_key,
-                request_digest,
-                &order.order_id,
-            )?;
+            let (key, view) = insert(tx, order, Source::Device, Some(&request))?;
+            commands::issue(tx, key, order, rules.command_ttl)?;
             let body = serde_json::json!({
                 "order_id": order.order_id,
                 "device_id": device_id,
@@ -273,12 +270,36 @@ pub(super) fn set_state(
     Ok(view)
 }
 
+/// The request that brought an order, by which a repeat is known.
+struct Request<'a> {
+    key: [u8; 16],
+    digest: &'a Digest,
+    device_id: &'a str,
+}
+
+/// 128 bits that stand for device and `Idempotency-Key`, whatever their length.
+fn request_key(device_id: &str, idempotency_key: &str) -> [u8; 16] {
+    let text = format!("{device_id}\0{idempotency_key}");
+    let mut key = [0; 16];
+    key.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
+    key
+}
+
+/// The digest of an earlier request with that key, and the order it brought. It is remembered as long as the order.
+fn earlier(tx: &Tx<'_>, key: &[u8; 16]) -> rusqlite::Result<Option<(Vec<u8>, String)>> {
+    tx.conn
+        .prepare_cached("SELECT request_digest, order_id FROM orders WHERE request_key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+/// Stores a new order; its key, and how others see it.
 fn insert(
     tx: &mut Tx<'_>,
     order: &OrderDocument,
     source: Source,
-    device_id: Option<&str>,
-) -> rusqlite::Result<OrderView> {
+    request: Option<&Request<'_>>,
+) -> rusqlite::Result<(i64, OrderView)> {
     let seq = next_seq(tx)?;
     let view = OrderView {
         order_id: order.order_id.clone(),
@@ -293,26 +314,30 @@ fn insert(
     };
     tx.conn
         .prepare_cached(
-            "INSERT INTO orders (order_id, seq, source, device_id, state, role, placed_ms, received_ms, updated_ms, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+            "INSERT INTO orders (order_id, seq, source, state, role, placed_ms, received_ms, updated_ms, body,
+                device_id, request_key, request_digest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             &view.order_id,
             seq,
             source.number(),
-            device_id,
             view.state.number(),
             &view.role,
             view.placed_at_ms,
             tx.now_ms,
             view.body.get().as_bytes(),
+            request.map(|request| request.device_id),
+            request.map(|request| request.key),
+            request.map(|request| request.digest.as_bytes()),
         ))?;
+    let key = tx.conn.last_insert_rowid();
     tx.tell(StoreEvent::Order {
         order_id: view.order_id.clone(),
         state: view.state,
         seq,
     });
-    Ok(view)
+    Ok((key, view))
 }
 
 // The order with the highest number is never pruned (see `keep`), so a number is never given twice.
@@ -327,37 +352,4 @@ fn body_of(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
         .prepare_cached("SELECT body FROM orders WHERE order_id = ?1")?
         .query_row([order_id], |row| row.get(0))
         .optional()
-}
-
-/// The request digest and what it led to, when `key` of `device_id` was used before.
-pub(super) fn remembered(
-    tx: &Tx<'_>,
-    device_id: &str,
-    key: &str,
-) -> rusqlite::Result<Option<(Vec<u8>, String)>> {
-    tx.conn
-        .prepare_cached(
-            "SELECT digest, reference FROM idempotency WHERE device_id = ?1 AND key = ?2",
-        )?
-        .query_row((device_id, key), |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
-}
-
-pub(super) fn remember(
-    tx: &Tx<'_>,
-    device_id: &str,
-    key: &str,
-    digest: &Digest,
-    reference: &str,
-) -> rusqlite::Result<()> {
-    tx.conn
-        .prepare_cached("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((
-            device_id,
-            key,
-            digest.as_bytes().as_slice(),
-            reference,
-            tx.now_ms,
-        ))
-        .map(drop)
 }

@@ -4,12 +4,13 @@ use rusqlite::Connection;
 use tracing::warn;
 
 use super::OrderRules;
-use super::commands;
 use super::schema::{KEPT_MS, OUTBOX_BOUND};
 use crate::store::db;
 
 /// Rows forgotten in one slice: a few milliseconds of work between orders.
 const SLICE: i64 = 500;
+/// Orders looked at in one slice, those unchanged for longest; what is open among them for a month is a handful.
+const LOOKED_AT: i64 = 2000;
 
 /// One slice; true when there is more to do.
 pub(super) fn keep_house(conn: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
@@ -38,22 +39,21 @@ pub(super) fn forget(conn: &Connection, before_ms: i64) -> rusqlite::Result<bool
 fn forget_orders(conn: &Connection, before_ms: i64) -> rusqlite::Result<bool> {
     let old = conn
         .prepare_cached(
-            "SELECT order_id FROM orders WHERE seq < (SELECT max(seq) FROM orders) AND updated_ms < ?1
-             AND state NOT IN (0, 1, 2, 3)
-             AND NOT EXISTS (SELECT 1 FROM idempotency i WHERE i.reference = orders.order_id AND i.at_ms >= ?1)
-             AND NOT EXISTS (SELECT 1 FROM commands c WHERE c.order_id = orders.order_id AND c.state IN (0, 1, 2, 3))
-             ORDER BY seq LIMIT ?2",
+            "SELECT o.key FROM (SELECT * FROM orders ORDER BY seq LIMIT ?3) o LEFT JOIN commands c ON c.key = o.key
+             WHERE o.seq < (SELECT max(seq) FROM orders) AND o.updated_ms < ?1
+             AND o.state NOT IN (0, 1, 2, 3) AND coalesce(c.state, 4) NOT IN (0, 1, 2, 3)
+             ORDER BY o.seq LIMIT ?2",
         )?
-        .query_map((before_ms, SLICE), |row| row.get::<_, String>(0))?
+        .query_map((before_ms, SLICE, LOOKED_AT), |row| row.get::<_, i64>(0))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     if old.is_empty() {
         return Ok(false);
     }
-    for order_id in &old {
-        conn.prepare_cached("DELETE FROM commands WHERE order_id = ?1")?
-            .execute([order_id])?;
-        conn.prepare_cached("DELETE FROM orders WHERE order_id = ?1")?
-            .execute([order_id])?;
+    for key in &old {
+        conn.prepare_cached("DELETE FROM commands WHERE key = ?1")?
+            .execute([key])?;
+        conn.prepare_cached("DELETE FROM orders WHERE key = ?1")?
+            .execute([key])?;
     }
     Ok(true)
 }
@@ -98,21 +98,20 @@ pub(in crate::store) fn hold_bound(conn: &Connection, bound: i64) -> rusqlite::R
 /// without a command. That one may have been sent before, so it is marked as a possible duplicate.
 pub(super) fn put_in_order(conn: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     conn.execute(
-        "DELETE FROM commands WHERE order_id NOT IN (SELECT order_id FROM orders)",
+        "DELETE FROM commands WHERE key NOT IN (SELECT key FROM orders)",
         [],
     )?;
     let ttl_ms = i64::try_from(OrderRules::default().command_ttl.as_millis()).unwrap_or(0);
     let waiting = conn
         .prepare(
-            "SELECT order_id, role FROM orders
-             WHERE state = 0 AND order_id NOT IN (SELECT order_id FROM commands)",
+            "SELECT key, role FROM orders WHERE state = 0 AND key NOT IN (SELECT key FROM commands)",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
-    for (order_id, role) in waiting {
+        .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+    for (key, role) in waiting {
         conn.execute(
-            "INSERT INTO commands (id, order_id, role, sends, issued_ms, expires_ms) VALUES (?1, ?2, ?3, 1, ?4, ?5)",
-            (commands::new_id(now_ms), order_id, role, now_ms, now_ms + ttl_ms),
+            "INSERT INTO commands (key, role, sends, issued_ms, expires_ms) VALUES (?1, ?2, 1, ?3, ?4)",
+            (key, role, now_ms, now_ms + ttl_ms),
         )?;
     }
     Ok(())

@@ -4,7 +4,6 @@ use rusqlite::{OptionalExtension, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::intake::{remember, remembered};
 use super::view::raw;
 use super::{LIST_BOUND, Orders, ReadError};
 use crate::digest::Digest;
@@ -296,4 +295,37 @@ fn item(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
         error: row.get(6)?,
         body: raw(row, 7)?,
     })
+}
+
+/// The request digest and what it led to, when `key` of `device_id` was used before.
+fn remembered(
+    tx: &Tx<'_>,
+    device_id: &str,
+    key: &str,
+) -> rusqlite::Result<Option<(Vec<u8>, String)>> {
+    tx.conn
+        .prepare_cached(
+            "SELECT digest, reference FROM idempotency WHERE device_id = ?1 AND key = ?2",
+        )?
+        .query_row((device_id, key), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+fn remember(
+    tx: &Tx<'_>,
+    device_id: &str,
+    key: &str,
+    digest: &Digest,
+    reference: &str,
+) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((
+            device_id,
+            key,
+            digest.as_bytes().as_slice(),
+            reference,
+            tx.now_ms,
+        ))
+        .map(drop)
 }

@@ -1,6 +1,8 @@
 //! Tables of `orders.db`. Migrations are appended, never edited: boxes in the field hold every version.
 //!
-//! Rows that are written together lie together: keys rise with time, so that a group commit touches few pages.
+//! Flash is what wears out: each page a commit touches is 4 KiB written, and again at the checkpoint. So keys rise with
+//! time (a group commit then touches the same last pages), an order's command has the order's key and needs no index of
+//! its own for it, and the only indexes without an order in time are those that find what may come twice.
 
 /// The bound on what waits for the platform. Above it the oldest `events` are dropped and counted, orders and receipts
 /// never.
@@ -10,7 +12,7 @@ pub const KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
 pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    INSERT INTO facts VALUES ('key_prefix', lower(hex(randomblob(8))));
+    INSERT INTO facts VALUES ('key_prefix', lower(hex(randomblob(8)))), ('command_prefix', randomblob(8));
 
     CREATE TABLE orders (
         key INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -23,9 +25,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
         placed_ms INTEGER NOT NULL,
         received_ms INTEGER NOT NULL,
         updated_ms INTEGER NOT NULL,
+        request_key BLOB,
+        request_digest BLOB,
         body BLOB NOT NULL
     );
     CREATE UNIQUE INDEX orders_seq ON orders (seq);
+    CREATE UNIQUE INDEX orders_request ON orders (request_key) WHERE request_key IS NOT NULL;
     CREATE INDEX orders_open ON orders (state, seq) WHERE state IN (0, 1, 2, 3);
 
     CREATE TABLE inbox (
@@ -40,9 +45,7 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX inbox_parked ON inbox (received_ms) WHERE parked IS NOT NULL;
 
     CREATE TABLE commands (
-        key INTEGER PRIMARY KEY AUTOINCREMENT,
-        id BLOB NOT NULL UNIQUE,
-        order_id TEXT NOT NULL REFERENCES orders (order_id),
+        key INTEGER PRIMARY KEY REFERENCES orders (key),
         role TEXT NOT NULL,
         device_id TEXT,
         device_seq INTEGER,
@@ -52,7 +55,6 @@ pub(super) const MIGRATIONS: &[&str] = &["
         expires_ms INTEGER NOT NULL,
         detail TEXT
     );
-    CREATE INDEX commands_order ON commands (order_id);
     CREATE INDEX commands_open ON commands (role, key) WHERE state = 0;
     CREATE INDEX commands_held ON commands (device_id, device_seq) WHERE state IN (1, 2, 3);
 

@@ -301,3 +301,37 @@ fn the_outbox_drops_the_oldest_events_at_its_bound_and_nothing_else() {
     );
     assert_eq!(store.orders.outbox_counts().unwrap().dropped, 10);
 }
+
+#[test]
+fn an_order_alone_writes_few_pages_and_in_company_fewer() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let path = bench.dir.path().join("orders.db");
+    let frames = || std::fs::metadata(wal_path(&path)).unwrap().len() / 4120;
+    let submit = |n: usize| {
+        let id = format!("o{}", crate::digest::Digest::of(&n.to_be_bytes()));
+        store.orders.submit(crate::store::Submission {
+            device_id: "dev-1".into(),
+            idempotency_key: id.clone(),
+            request_digest: crate::digest::Digest::of(id.as_bytes()),
+            order: crate::store::OrderDocument::parse(order_json(&id[..40]).as_bytes(), "kitchen")
+                .unwrap(),
+        })
+    };
+    submit(0).wait().unwrap();
+    let before = frames();
+    for n in 1..=50 {
+        submit(n).wait().unwrap();
+    }
+    let alone = frames() - before;
+    let release = hold_writer(&store);
+    let before = frames();
+    let together: Vec<_> = (100..150).map(submit).collect();
+    drop(release);
+    for reply in together {
+        reply.wait().unwrap();
+    }
+    let company = frames() - before;
+    assert!(alone <= 50 * 11, "{alone} pages for 50 orders");
+    assert!(company <= 50, "{company} pages for 50 orders in one commit");
+}

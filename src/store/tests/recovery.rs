@@ -205,13 +205,32 @@ fn orders_survive_the_loss_of_any_page() {
 }
 
 #[test]
-fn orders_survive_the_loss_of_the_first_page() {
+fn orders_survive_the_loss_of_the_first_page_and_keys_stay_what_they_were() {
     let bench = Bench::new();
     with_orders(&bench, 60);
+    let keys = |store: &Store| {
+        let command = store
+            .orders
+            .next_command("dev-1", "kitchen")
+            .wait()
+            .unwrap()
+            .unwrap();
+        let due = store.orders.outbox_due(Lane::Orders, i64::MAX, 1).unwrap();
+        (command.id, command.seq, due[0].key.clone())
+    };
+    let store = bench.open();
+    store
+        .orders
+        .advance("o9", crate::store::OrderState::Ready, "till")
+        .wait()
+        .unwrap();
+    let before = keys(&store);
+    drop(store);
     flip(&bench.dir.path().join("orders.db"), 0, 4096);
     let store = bench.open();
     assert_eq!(store.recovered()[0].incomplete, Vec::<String>::new());
     assert_eq!(store.orders.list(0, None, 100).unwrap().len(), 60);
+    assert_eq!(keys(&store), before);
 }
 
 #[test]

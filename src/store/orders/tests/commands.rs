@@ -160,3 +160,34 @@ fn a_closed_order_takes_its_unsent_command_back() {
     );
     assert_eq!(kinds(&store, bench.now_ms()), ["order.advanced"]);
 }
+
+#[test]
+fn nothing_done_for_every_command_reads_a_whole_table() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for _ in 0..2 {
+        store.orders.expire_commands(0).wait().unwrap();
+    }
+    let plan = store.orders.writer.submit(|tx| {
+        let mut steps = Vec::new();
+        for sql in [
+            "SELECT * FROM commands WHERE state = 0 AND expires_ms <= 1",
+            "SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3 AND expires_ms <= 1",
+            "SELECT key FROM commands WHERE role = 'x' AND state = 0 AND expires_ms > 1 ORDER BY key LIMIT 1",
+            "SELECT c.key FROM commands c WHERE c.device_id = 'x' AND c.state IN (1, 2, 3) ORDER BY c.device_seq",
+            "SELECT id FROM outbox WHERE lane = 1 AND parked = 0 AND due_ms <= 1 ORDER BY id LIMIT 1",
+            "SELECT order_id FROM orders WHERE seq > 1 AND state = 0 AND state IN (0, 1, 2, 3) ORDER BY seq LIMIT 1",
+            "SELECT order_id FROM orders WHERE request_key = x'00'",
+        ] {
+            let mut explain = tx.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let mut rows = explain.query([])?;
+            while let Some(row) = rows.next()? {
+                steps.push(row.get::<_, String>(3)?);
+            }
+        }
+        Ok(steps)
+    });
+    for step in plan.wait().unwrap() {
+        assert!(step.contains("INDEX"), "{step}");
+    }
+}

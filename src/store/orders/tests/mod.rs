@@ -234,7 +234,12 @@ fn what_is_old_is_forgotten_and_what_is_open_is_not() {
     ));
     assert!(matches!(
         orders.submit(submission("k2", "o2", "r")).wait().unwrap(),
-        Submitted::OrderExists(_)
+        Submitted::Replayed(_)
+    ));
+    // What is forgotten may come again, and is new.
+    assert!(matches!(
+        orders.submit(submission("k1", "o1", "r")).wait().unwrap(),
+        Submitted::New(_)
     ));
 }
 
