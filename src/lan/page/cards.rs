@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::Page;
 use super::html::{Escaped, pill, tag};
+use super::{Language, Page};
 use crate::lan::status::{DeviceStatus, Level, LinkState};
 use crate::store::OrderState;
 use crate::units::ByteSize;
+use crate::wan::contract::{CONTRACT, HTTPS_PORT, Need};
 
 /// Collections that are named; a shop's phone shows no more.
 const MAX_COLLECTIONS: usize = 6;
@@ -157,6 +158,36 @@ impl Page<'_> {
                 "<tr><td>{}</td><td>{}</td><td>{state}</td></tr>",
                 port.port,
                 words.port_role(port.name),
+            );
+        }
+        html.push_str("</tbody></table></section>");
+    }
+}
+
+impl Page<'_> {
+    /// The contract's flows to the internet, as the shop's firewall was opened for them.
+    pub(super) fn flows(&self, html: &mut String) {
+        let words = self.words;
+        let _ = write!(
+            html,
+            "<section><h2>{}<small>HTTPS · TCP {HTTPS_PORT}</small></h2><table class=\"flows\"><thead><tr><th>{}</th><th>{}</th>\
+             <th>{}</th></tr></thead><tbody>",
+            words.flows, words.host, words.role, words.need
+        );
+        for flow in &CONTRACT {
+            let purpose = match self.language {
+                Language::English => flow.english,
+                Language::French => flow.french,
+            };
+            let need = match flow.need {
+                Need::Required => words.required,
+                Need::Optional => words.optional,
+                Need::Recommended => words.recommended,
+            };
+            let _ = write!(
+                html,
+                "<tr><td>{}</td><td>{purpose}</td><td>{need}</td></tr>",
+                flow.default_host
             );
         }
         html.push_str("</tbody></table></section>");

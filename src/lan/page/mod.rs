@@ -61,6 +61,7 @@ pub fn main_part(status: &Status, language: Language) -> String {
     page.cards(&mut html);
     curve::draw(&mut html, &status.minutes, page.words);
     page.ports(&mut html);
+    page.flows(&mut html);
     html
 }
 

@@ -10,6 +10,9 @@ const SMALL_BODY_BYTES: u64 = 64 * 1024;
 /// Header fields of a request; more are answered 431.
 pub const MAX_HEADER_FIELDS: usize = 64;
 
+/// A source may take one in so many of a port's connections.
+const SOURCE_SHARE: usize = 4;
+
 /// Without a byte taken by the client for this long, a connection is cut.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -30,6 +33,8 @@ pub const TURN_AWAY: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Connections at a time. Beyond: answered 503 and closed.
     pub connections: usize,
+    /// Of them, those of one source, so that one broken device leaves room for the others. Beyond: the same.
+    pub per_source: usize,
     /// From the first byte of a head to its last. Beyond: closed.
     pub header: Duration,
     /// Between requests, and before the first byte. Beyond: closed.
@@ -51,6 +56,7 @@ impl Limits {
         let body_bytes = settings.max_body.as_u64();
         Self {
             connections: settings.max_connections,
+            per_source: (settings.max_connections / SOURCE_SHARE).max(1),
             header: settings.header_timeout,
             idle: settings.idle_timeout,
             request: if port == LanPort::Events {

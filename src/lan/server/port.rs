@@ -1,8 +1,9 @@
 //! One port's loop: accept, bound, serve, end in good order.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -49,6 +50,10 @@ pub struct Port {
 /// Small pieces of work a loop takes at a time from [`LoopProbe`]s; beyond, they are dropped, which reads as "no progress".
 const MAX_PROBES: usize = 4;
 
+/// Sources remembered before those without a connection are forgotten; with those that have one it is bounded by the
+/// connections.
+const MAX_IDLE_SOURCES: usize = 256;
+
 /// After a failed accept (no descriptors left, say) the loop rests, instead of spinning.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -86,7 +91,7 @@ pub fn serve<S: Service>(
         port,
         service,
         shutdown,
-        places: Arc::default(),
+        sources: HashMap::new(),
         turn_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
         connections: JoinSet::new(),
     }
@@ -98,7 +103,8 @@ struct Loop<S> {
     port: Port,
     service: S,
     shutdown: Shutdown,
-    places: Arc<()>,
+    /// One handle a connection holds, by source; how many there are is how many connections the source has.
+    sources: HashMap<IpAddr, Arc<()>>,
     turn_away: Arc<Semaphore>,
     connections: JoinSet<()>,
 }
@@ -128,8 +134,7 @@ impl<S: Service> Loop<S> {
     }
 
     fn handle_client(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let place = Arc::clone(&self.places);
-        if Arc::strong_count(&self.places) > self.port.limits.connections + 1 {
+        let Some(place) = self.place(peer.ip()) else {
             self.port.count.turned_away.add_one();
             if let Ok(permit) = Arc::clone(&self.turn_away).try_acquire_owned() {
                 tokio::spawn(async move {
@@ -139,7 +144,7 @@ impl<S: Service> Loop<S> {
                 });
             }
             return;
-        }
+        };
         // Answers are written whole; waiting for more would only add delay.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(event = "lan.nodelay_refused", %error);
@@ -153,6 +158,20 @@ impl<S: Service> Loop<S> {
             let _open = OpenConnection(&count, place);
             serve_connection(stream, peer, port, service, shutdown).await;
         });
+    }
+
+    /// A place for a connection of `source`; none when the port or the source has as many as it may.
+    fn place(&mut self, source: IpAddr) -> Option<Arc<()>> {
+        if self.connections.len() >= self.port.limits.connections {
+            return None;
+        }
+        if self.sources.len() >= MAX_IDLE_SOURCES {
+            self.sources.retain(|_, held| Arc::strong_count(held) > 1);
+        }
+        let held = self.sources.entry(source).or_default();
+        // The table's own handle is not a connection.
+        let connections = Arc::strong_count(held) - 1;
+        (connections < self.port.limits.per_source).then(|| Arc::clone(held))
     }
 
     fn handle_ended(&self, ended: Result<(), tokio::task::JoinError>) {

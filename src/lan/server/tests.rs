@@ -46,6 +46,7 @@ struct Running {
 
 const LIMITS: Limits = Limits {
     connections: 4,
+    per_source: 3,
     header: Duration::from_millis(300),
     idle: Duration::from_millis(1500),
     request: Duration::from_millis(500),
@@ -77,6 +78,13 @@ async fn start() -> Running {
 impl Running {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// From 127.0.0.`last`: another source.
+    async fn connect_from(&self, last: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        socket.connect(self.addr).await.unwrap()
     }
 
     /// Sends `bytes` and reads until the server closes.
@@ -362,18 +370,20 @@ async fn a_panic_is_a_500_and_the_port_goes_on() {
 async fn the_client_above_the_bound_is_told_503_and_a_freed_place_is_taken() {
     let server = start().await;
     let mut held = Vec::new();
-    for _ in 0..LIMITS.connections {
-        let mut stream = server.connect().await;
+    for place in 0..LIMITS.connections {
+        // The last place is left to another source.
+        let source = u8::try_from(1 + place / LIMITS.per_source).unwrap();
+        let mut stream = server.connect_from(source).await;
         stream.write_all(HELLO).await.unwrap();
         read_answer(&mut stream).await;
         held.push(stream);
     }
-    let mut stream = server.connect().await;
+    let mut stream = server.connect_from(9).await;
     stream.write_all(HELLO).await.unwrap();
     let answer = read_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert_eq!(server.count.turned_away.value(), 1);
-    held.pop();
+    drop(held.remove(0));
     until("a place is free", || {
         server.count.connections.value() < i64::try_from(LIMITS.connections).unwrap()
     })
@@ -407,4 +417,22 @@ async fn the_loop_does_the_work_it_is_asked_for() {
         done.send(()).unwrap();
     });
     timeout(PATIENCE, wait).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_source_leaves_room_for_the_others() {
+    let server = start().await;
+    let mut held = Vec::new();
+    for _ in 0..LIMITS.per_source {
+        let mut stream = server.connect_from(5).await;
+        stream.write_all(HELLO).await.unwrap();
+        assert!(read_answer(&mut stream).await.ends_with("hello"));
+        held.push(stream);
+    }
+    let mut stream = server.connect_from(5).await;
+    stream.write_all(HELLO).await.unwrap();
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 503"));
+    let mut stream = server.connect_from(6).await;
+    stream.write_all(HELLO).await.unwrap();
+    assert!(read_answer(&mut stream).await.ends_with("hello"));
 }
