@@ -1,10 +1,12 @@
 //! Port 8004: pairing, heartbeats, receipts.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::{info, warn};
@@ -97,7 +99,19 @@ fn too_many(wait: Duration) -> Box<Problem> {
 /// What a device says of itself. Everything but these fields is its own affair.
 #[derive(Deserialize)]
 struct Heartbeat {
+    #[serde(default, deserialize_with = "port")]
     command_port: Option<u16>,
+}
+
+/// A port, or null. JSON knows one kind of number, so `8081.0` is 8081; 0 is no port.
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    // A whole f64 is written without a point.
+    let port = number.to_string().parse::<NonZeroU16>();
+    port.map(|port| Some(port.get()))
+        .map_err(|_| D::Error::custom("a port is a whole number from 1 to 65535"))
 }
 
 /// `POST /v1/heartbeat`: the box learns where the device is, the device learns the time and what waits for it.

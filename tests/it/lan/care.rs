@@ -112,7 +112,19 @@ fn a_heartbeat_tells_the_time_and_what_waits() {
     );
     let device = served.store.devices.by_id(&served.device_id).unwrap();
     assert_eq!(device.command_port, Some(9000));
-    beat(&json!({"command_port": 70_000})).is_problem(422, "unprocessable");
+    assert_eq!(
+        beat(&json!({"command_port": 9001.0})).json()["command_port"],
+        9001
+    );
+    for no_port in [
+        json!(0),
+        json!(70_000),
+        json!(1.5),
+        json!(-1),
+        json!("8081"),
+    ] {
+        beat(&json!({"command_port": no_port})).is_problem(422, "unprocessable");
+    }
     served
         .ask(PORT, "POST", "/v1/heartbeat")
         .body("{")
