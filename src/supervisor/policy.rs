@@ -49,6 +49,8 @@ pub struct Limits {
     pub start_within: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
+    /// Between two looks at the server's memory.
+    pub weigh_every: Duration,
     /// Failures older than this no longer count.
     pub window: Duration,
     /// So many failures in the window are a crash loop.
@@ -70,6 +72,7 @@ impl Default for Limits {
             fresh_within: Duration::from_secs(3),
             start_within: Duration::from_secs(180),
             stop_grace: Duration::from_secs(10),
+            weigh_every: Duration::from_secs(60),
             window: Duration::from_secs(30 * 60),
             loop_after: 5,
             reboot_after: 8,

@@ -4,9 +4,11 @@
 //! blocked: the server would inherit a blocked one and never hear SIGTERM.
 
 use std::fs;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -29,9 +31,6 @@ pub const REBOOT_EXIT_CODE: u8 = 75;
 
 /// Longest wait between two looks at the state of things; also the finest step of the back-off.
 const TICK: Duration = Duration::from_millis(250);
-
-/// Between two looks at the server's memory.
-const WEIGH_EVERY: Duration = Duration::from_secs(60);
 
 /// What the loop needs to know.
 pub struct Options {
@@ -78,13 +77,31 @@ pub fn supervise(
     sockets: LanSockets,
     clock: &dyn Clock,
 ) -> Result<Ending, SuperviseError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = runtime()?;
+    let signals = runtime.block_on(async { Signals::taken() });
+    run(
+        options,
+        sockets,
+        clock,
+        &runtime,
+        signals.map_err(SuperviseError::Signals)?,
+    )
+}
+
+fn runtime() -> Result<Runtime, SuperviseError> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(SuperviseError::Wait)?;
-    let mut signals = runtime
-        .block_on(async { Signals::taken() })
-        .map_err(SuperviseError::Signals)?;
+        .map_err(SuperviseError::Wait)
+}
+
+fn run(
+    options: Options,
+    sockets: LanSockets,
+    clock: &dyn Clock,
+    runtime: &Runtime,
+    mut signals: Signals,
+) -> Result<Ending, SuperviseError> {
     let reasons = Reasons::load(&options.data_dir);
     let escalation = Escalation {
         reboot_allowed: options.reboot_allowed,
@@ -102,7 +119,7 @@ pub fn supervise(
         child: None,
         ending: None,
     };
-    supervisor.run(&runtime, &mut signals)
+    supervisor.run(runtime, &mut signals)
 }
 
 struct Supervisor<'a> {
@@ -163,7 +180,7 @@ impl Supervisor<'_> {
 
     fn weigh(&mut self) {
         let now = self.clock.monotonic();
-        if now.saturating_sub(self.weighed_at) < WEIGH_EVERY {
+        if now.saturating_sub(self.weighed_at) < self.options.limits.weigh_every {
             return;
         }
         self.weighed_at = now;
@@ -295,21 +312,25 @@ impl Supervisor<'_> {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP ask for the end; SIGCHLD only wakes the loop.
+/// Signals that were taken over.
+#[derive(Default)]
 struct Signals {
-    terminate: Stream,
-    interrupt: Stream,
-    hangup: Stream,
-    child: Stream,
+    /// SIGTERM, SIGINT and SIGHUP ask for the end.
+    end: Vec<Stream>,
+    /// SIGCHLD only wakes the loop.
+    wake: Vec<Stream>,
 }
 
 impl Signals {
     fn taken() -> io::Result<Self> {
+        let end = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+        ];
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            child: signal(SignalKind::child())?,
+            end: end.into_iter().map(signal).collect::<io::Result<_>>()?,
+            wake: vec![signal(SignalKind::child())?],
         })
     }
 
@@ -321,17 +342,136 @@ impl Signals {
         let beat = async {
             match &beats {
                 Some(beats) => beats.readable().await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         Ok(tokio::select! {
             biased;
-            _ = self.terminate.recv() => true,
-            _ = self.interrupt.recv() => true,
-            _ = self.hangup.recv() => true,
-            _ = self.child.recv() => false,
+            () = any(&mut self.end) => true,
+            () = any(&mut self.wake) => false,
             beat = beat => beat.map(|()| false)?,
             () = tokio::time::sleep(TICK) => false,
         })
+    }
+}
+
+async fn any(streams: &mut [Stream]) {
+    poll_fn(|context| {
+        let mut came = streams
+            .iter_mut()
+            .filter_map(|stream| match stream.poll_recv(context) {
+                Poll::Ready(came) => came,
+                Poll::Pending => None,
+            });
+        came.next().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn limits() -> Limits {
+        let start_within = Duration::from_millis(300);
+        Limits {
+            start_within,
+            loop_after: 2,
+            reboot_after: 3,
+            ..Limits::default()
+        }
+    }
+
+    /// Supervises a server that is a shell script until the loop ends by itself.
+    fn supervise_script(
+        data_dir: &std::path::Path,
+        script: &str,
+        limits: Limits,
+        in_trial: bool,
+    ) -> Ending {
+        let options = Options {
+            program: Program {
+                path: "/bin/sh".into(),
+                args: vec!["-c".into(), script.into()],
+            },
+            data_dir: data_dir.to_owned(),
+            limits,
+            max_rss: ByteSize::kib(1),
+            reboot_allowed: true,
+            in_trial: Box::new(move || in_trial),
+        };
+        let runtime = runtime().unwrap();
+        // Signals stay the test runner's.
+        run(
+            options,
+            LanSockets::default(),
+            &SystemClock::default(),
+            &runtime,
+            Signals::default(),
+        )
+        .unwrap()
+    }
+
+    fn kinds_and_causes(data_dir: &std::path::Path) -> Vec<(Kind, Cause)> {
+        let reasons = Reasons::load(data_dir);
+        reasons
+            .list()
+            .iter()
+            .map(|reason| (reason.kind, reason.cause.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn a_server_that_keeps_crashing_ends_in_a_recorded_reboot() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            supervise_script(dir.path(), "exit 7", limits(), false),
+            Ending::RebootAsked
+        );
+        let crash = || Cause::Exited { code: 7 };
+        let expected = [
+            (Kind::Restart, crash()),
+            (Kind::Restart, crash()),
+            (Kind::Reboot, crash()),
+        ];
+        assert_eq!(kinds_and_causes(dir.path()), expected);
+        assert_eq!(Reasons::load(dir.path()).reboots(), 1);
+    }
+
+    #[test]
+    fn a_server_that_never_serves_is_killed_and_in_a_trial_soon_leads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            supervise_script(dir.path(), "exec sleep 600", limits(), true),
+            Ending::RebootAsked
+        );
+        let expected = [
+            (Kind::Restart, Cause::StartTooSlow),
+            (Kind::Reboot, Cause::StartTooSlow),
+        ];
+        assert_eq!(kinds_and_causes(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_server_that_grows_is_asked_to_end_and_the_reason_is_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let start_within = Duration::from_secs(60);
+        let limits = Limits {
+            weigh_every: Duration::from_millis(100),
+            start_within,
+            ..limits()
+        };
+        assert_eq!(
+            supervise_script(dir.path(), "exec sleep 600", limits, true),
+            Ending::RebootAsked
+        );
+        let causes = kinds_and_causes(dir.path());
+        assert!(
+            causes
+                .iter()
+                .all(|(_, cause)| matches!(cause, Cause::MemoryGrown { rss_mib: 1.. })),
+            "{causes:?}"
+        );
     }
 }
