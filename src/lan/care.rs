@@ -118,6 +118,17 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Er
 pub async fn heartbeat(house: &Arc<House>, ask: &mut Ask) -> Answered {
     let device = auth::device(house, ask)?;
     let beat: Heartbeat = ask.json().await?;
+    let contract_port = house.devices.command_port;
+    // A shop's firewall knows one port for commands; only a developer's machine, where ports are shifted, has others.
+    if let Some(port) = beat.command_port
+        && port != contract_port
+        && house.lan.port_offset == 0
+    {
+        let what = format!(
+            "command_port: the box sends commands to port {contract_port} only, not to {port}"
+        );
+        return Err(Problem::new(Kind::Unprocessable, what));
+    }
     let now_ms = house.clock.wall_ms();
     let (devices, address) = (&house.store.devices, ask.peer.ip());
     devices.seen(&device.device_id, Some(address), now_ms);

@@ -227,19 +227,6 @@ fn a_failure_on_the_device_is_reported_and_does_not_hold_up_the_next() {
 }
 
 #[test]
-fn an_order_too_long_for_a_frame_is_reported_and_does_not_hold_up_the_next() {
-    let dir = tempfile::tempdir().unwrap();
-    let shop = Shop::open(dir.path());
-    let (kitchen, _) = shop.kitchen(dir.path());
-    shop.order_with("o-long", &json!(["x".repeat(300_000)]));
-    shop.order("o-next");
-    let told = shop.wait_told(2);
-    assert_eq!(told[0], ("o-long".to_owned(), "failed".to_owned()));
-    assert_eq!(told[1], ("o-next".to_owned(), "ok".to_owned()));
-    assert_eq!(kitchen.seen(), ["o-next"]);
-}
-
-#[test]
 fn the_longest_order_that_fits_arrives_whole() {
     let dir = tempfile::tempdir().unwrap();
     let shop = Shop::open(dir.path());

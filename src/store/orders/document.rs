@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 /// Longest order id and role name, characters.
 pub const MAX_NAME: usize = 64;
 /// Largest order document, bytes.
-pub const MAX_ORDER_BYTES: usize = 1 << 20;
+pub const MAX_ORDER_BYTES: usize = 255 << 10;
 
 /// A checked order.
 #[derive(Debug, Clone)]

@@ -107,17 +107,14 @@ fn a_heartbeat_tells_the_time_and_what_waits() {
     assert_eq!(device.address, Some([127, 0, 0, 1].into()));
 
     assert_eq!(
-        beat(&json!({"command_port": 9000})).json()["command_port"],
-        9000
+        beat(&json!({"command_port": 8081.0})).json()["command_port"],
+        8081
     );
     let device = served.store.devices.by_id(&served.device_id).unwrap();
-    assert_eq!(device.command_port, Some(9000));
-    assert_eq!(
-        beat(&json!({"command_port": 9001.0})).json()["command_port"],
-        9001
-    );
+    assert_eq!(device.command_port, Some(8081));
     for no_port in [
         json!(0),
+        json!(9000), // the contract knows one port for commands
         json!(70_000),
         json!(1.5),
         json!(-1),
@@ -153,4 +150,14 @@ fn a_receipt_is_taken_once_and_goes_to_the_platform() {
     assert_eq!(items.len(), 1);
     assert_eq!(items[0].kind, "receipt.printed");
     assert_eq!(items[0].body.get(), r#"{"paper":"out"}"#);
+}
+
+#[test]
+fn a_developers_machine_with_shifted_ports_takes_other_command_ports() {
+    let served = Served::with("[lan]\nport_offset = 1\n");
+    let body = json!({"command_port": 9000});
+    let answer = served.ask(PORT, "POST", "/v1/heartbeat").json(&body).send();
+    assert_eq!(answer.json()["command_port"], 9000);
+    let device = served.store.devices.by_id(&served.device_id).unwrap();
+    assert_eq!(device.command_port, Some(9000));
 }
