@@ -8,8 +8,12 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use tracing::warn;
 
 use super::room::{Room, RoomError};
+use super::writer::chain;
 use crate::digest::{Digest, Hasher};
 use crate::durable::fsync_dir;
 use crate::units::ByteSize;
@@ -267,6 +271,48 @@ impl Blobs {
         Ok(Some(whole))
     }
 
+    /// Removes the blobs that came first while less than half the reserve for orders is free, until it is whole again;
+    /// how many bytes went. They come again when there is room: the catalogue still names them.
+    pub fn relieve(&self) -> u64 {
+        match self.shared.room.free() {
+            Ok(free) => self.relieve_at(free),
+            Err(error) => {
+                warn!(event = "store.room_unknown", error = &*chain(&error));
+                0
+            }
+        }
+    }
+
+    pub(super) fn relieve_at(&self, free: ByteSize) -> u64 {
+        let reserve = self.shared.room.reserve();
+        if free.as_u64() >= reserve.as_u64() / 2 {
+            return 0;
+        }
+        let wanted = reserve.as_u64() - free.as_u64();
+        let mut blobs = by_age(&self.shared.dir).unwrap_or_default();
+        blobs.sort();
+        let (mut gone, mut count) = (0, 0);
+        for (_, digest, len) in blobs {
+            if gone >= wanted {
+                break;
+            }
+            if matches!(self.remove(&digest), Ok(true)) {
+                gone += len;
+                count += 1;
+            }
+        }
+        if count > 0 {
+            warn!(
+                event = "store.media_evicted",
+                blobs = count,
+                bytes = gone,
+                free = %free,
+                "the disk is nearly full: media made room for orders"
+            );
+        }
+        gone
+    }
+
     /// Bytes of all blobs, those being written included at their announced size.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
@@ -363,6 +409,26 @@ impl Drop for BlobWriter {
             let _ = fs::remove_file(&self.temp_path);
         }
     }
+}
+
+/// All blobs: when they came, their names and sizes.
+fn by_age(dir: &Path) -> io::Result<Vec<(SystemTime, Digest, u64)>> {
+    let mut blobs = Vec::new();
+    for folder in fs::read_dir(dir)? {
+        let folder = folder?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for blob in fs::read_dir(folder)? {
+            let blob = blob?;
+            // What is not named like a blob (still coming) is not one.
+            if let Ok(digest) = blob.file_name().to_string_lossy().parse() {
+                let meta = blob.metadata()?;
+                blobs.push((meta.modified()?, digest, meta.len()));
+            }
+        }
+    }
+    Ok(blobs)
 }
 
 fn total(dir: &Path) -> io::Result<u64> {

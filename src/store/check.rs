@@ -1,15 +1,17 @@
-//! Looking for damage behind the work: a thread that reads each database through, soon after the start and once a day.
+//! Behind the work: a thread that reads each database through, soon after the start and once a day, and that has media
+//! make room when the disk is nearly full.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::InterruptHandle;
 use tracing::error;
 
+use super::blobs::Blobs;
 use super::db;
 use super::recover::{fault, suspect_path};
 use crate::shutdown::Shutdown;
@@ -18,6 +20,8 @@ use crate::shutdown::Shutdown;
 const FIRST_CHECK_AFTER: Duration = Duration::from_secs(60);
 /// From one look to the next.
 const CHECK_PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// From one question for the free space to the next.
+const ROOM_PERIOD: Duration = Duration::from_secs(30);
 
 /// Suspicion against one database. Once raised it stays, on disk too, until the database is replaced at the next start.
 #[derive(Debug)]
@@ -90,7 +94,7 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn start(suspicions: Vec<Arc<Suspicion>>) -> std::io::Result<Self> {
+    pub(super) fn start(suspicions: Vec<Arc<Suspicion>>, blobs: Blobs) -> std::io::Result<Self> {
         let shutdown = Shutdown::default();
         let running = Arc::new(Mutex::new(None));
         let thread = std::thread::Builder::new()
@@ -98,14 +102,18 @@ impl Checker {
             .spawn({
                 let (shutdown, running) = (shutdown.clone(), Arc::clone(&running));
                 move || {
-                    let mut wait = FIRST_CHECK_AFTER;
-                    while !shutdown.wait(wait) {
+                    let mut next_check = Instant::now() + FIRST_CHECK_AFTER;
+                    while !shutdown.wait(ROOM_PERIOD) {
+                        blobs.relieve();
+                        if Instant::now() < next_check {
+                            continue;
+                        }
                         for suspicion in &suspicions {
                             if !shutdown.is_triggered() && !suspicion.is_raised() {
                                 suspicion.check(&running);
                             }
                         }
-                        wait = CHECK_PERIOD;
+                        next_check = Instant::now() + CHECK_PERIOD;
                     }
                 }
             })?;

@@ -16,6 +16,8 @@ pub const PAGE_BYTES: u64 = 4096;
 pub const WAL_CHECKPOINT_PAGES: u64 = 1000;
 /// A log above this size is emptied by force: readers are held for a moment.
 pub const WAL_BOUND_BYTES: u64 = 4 * WAL_CHECKPOINT_PAGES * PAGE_BYTES;
+/// With less free than this, logs are emptied after each commit.
+const LOW_ROOM_BYTES: u64 = WAL_BOUND_BYTES;
 /// How long a connection waits for another's lock. Ours never hold one that long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection; more than any room of the store uses.
@@ -208,15 +210,23 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     text.into()
 }
 
-/// Empties the log when it has outgrown its bound because readers overlapped without a gap.
+/// Empties the log when it has outgrown its bound because readers overlapped without a gap, and after each commit when
+/// the disk is nearly full: what the log holds twice would be in the way of the next order.
 pub(super) fn bound_wal(conn: &Connection, path: &Path, readers: &Readers) {
     let size = fs::metadata(wal_path(path)).map_or(0, |meta| meta.len());
-    if size <= WAL_BOUND_BYTES {
+    let nearly_full = || free_bytes(path).is_some_and(|free| free < LOW_ROOM_BYTES);
+    if size <= WAL_BOUND_BYTES && (size == 0 || !nearly_full()) {
         return;
     }
     let _held = readers.hold();
     // A failure (disk full) leaves the log as it is; the next commit tries again.
     let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    let blocks: u64 = stat.blocks_available();
+    Some(blocks.saturating_mul(stat.fragment_size()))
 }
 
 /// Gives free pages back to the file system, a slice at a time; true when there are more.

@@ -16,12 +16,12 @@
 //! |---|---|---|
 //! | writes waiting for a database | [`writer::QUEUE_BOUND`] | [`WriteError::Busy`] at once |
 //! | writes in one transaction | [`writer::BATCH_BOUND`] | the next transaction |
-//! | write-ahead log | [`db::WAL_BOUND_BYTES`] and one transaction | emptied, readers wait meanwhile |
+//! | write-ahead log | [`db::WAL_BOUND_BYTES`] and one transaction; near nothing when the disk is nearly full | emptied, readers wait meanwhile |
 //! | outbox | [`orders::OUTBOX_BOUND`] | oldest events dropped and counted; orders, receipts never |
 //! | idempotency keys, message ids, closed orders | [`orders::KEPT_MS`] | forgotten |
 //! | deletions in the catalogue | [`catalogue::TOMBSTONES_KEPT_MS`], [`catalogue::TOMBSTONE_BOUND`] | forgotten; late readers refetch |
 //! | blobs | `store.blob_quota_mib` | refused |
-//! | free space | `store.orders_reserve_mib` | catalogue and blobs refused, orders go on |
+//! | free space | `store.orders_reserve_mib` | catalogue and blobs refused, orders go on; at half of it the oldest blobs go |
 //! | events a subscriber may lie behind | [`EVENT_BOUND`] | it is told that it missed some |
 //!
 //! # Invariants
@@ -33,7 +33,8 @@
 //! - Whatever has a blob's name has its bytes.
 //!
 //! # Recovery
-//! A power cut costs nothing that was acknowledged: SQLite replays the log. A full disk refuses writes and heals when
+//! A power cut costs nothing that was acknowledged: SQLite replays the log (`tests/it/power_cut.rs` cuts at any system
+//! call and says what that proves). A full disk refuses writes and heals when
 //! there is room. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
 //! catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row that can
 //! still be read.
@@ -184,11 +185,12 @@ impl Store {
             events.clone(),
         )?;
         let blobs = Blobs::start(dir.join("blobs"), config.blob_quota, Arc::clone(&room))?;
-        let checker =
-            Checker::start(suspicions.clone()).map_err(|source| OpenStoreError::Folder {
+        let checker = Checker::start(suspicions.clone(), blobs.clone()).map_err(|source| {
+            OpenStoreError::Folder {
                 path: dir.clone(),
                 source,
-            })?;
+            }
+        })?;
         Ok(Self {
             orders,
             catalogue,

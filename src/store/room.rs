@@ -53,6 +53,12 @@ impl Room {
         Ok(ByteSize::bytes(blocks.saturating_mul(stat.fragment_size())))
     }
 
+    /// What is left to orders.
+    #[must_use]
+    pub fn reserve(&self) -> ByteSize {
+        self.reserve
+    }
+
     /// Whether `wanted` more bytes leave the reserve untouched.
     ///
     /// # Errors

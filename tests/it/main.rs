@@ -7,6 +7,7 @@
 mod diagnose;
 mod discovery;
 mod dispatch;
+mod full_disk;
 mod kitchen;
 mod lan;
 mod power_cut;

@@ -157,3 +157,38 @@ fn what_a_crash_left_is_cleaned_and_what_rotted_is_found() {
     assert!(!store.blobs.contains(&digest));
     assert_eq!(store.blobs.verify(&digest).unwrap(), None);
 }
+
+#[test]
+fn media_make_room_for_orders_oldest_first() {
+    let bench = Bench::new();
+    let mut config = bench.config();
+    config.orders_reserve = ByteSize::bytes(1000);
+    let store = Store::open(&config, bench.clock.clone()).unwrap();
+    let blobs: Vec<_> = (0..5_u8)
+        .map(|n| {
+            let digest = put(&store, &[n; 300]).unwrap();
+            let name = digest.to_string();
+            let path = bench.dir.path().join("blobs").join(&name[..2]).join(&name);
+            let came = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000 - u64::from(n));
+            fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(came)
+                .unwrap();
+            digest
+        })
+        .collect();
+    let coming = store.blobs.begin(&Digest::of(b"x"), 1).unwrap();
+    assert_eq!(store.blobs.relieve_at(ByteSize::bytes(500)), 0);
+    // 600 are missing to the reserve: two of 300.
+    assert_eq!(store.blobs.relieve_at(ByteSize::bytes(400)), 600);
+    let there: Vec<_> = blobs
+        .iter()
+        .map(|digest| store.blobs.contains(digest))
+        .collect();
+    assert_eq!(there, [true, true, true, false, false]);
+    drop(coming);
+    assert_eq!(store.blobs.total_bytes(), 900);
+    assert_eq!(store.blobs.relieve_at(ByteSize::bytes(0)), 900);
+}
