@@ -1,7 +1,6 @@
 //! Behind the work: a thread that reads each database through, soon after the start and once a day, and that has media
 //! make room when the disk is nearly full.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +13,7 @@ use tracing::error;
 use super::blobs::Blobs;
 use super::db;
 use super::recover::{fault, suspect_path};
+use crate::durable::replace_file;
 use crate::shutdown::Shutdown;
 
 /// From the start to the first look: the shop's first requests go first.
@@ -29,6 +29,7 @@ pub(super) struct Suspicion {
     name: &'static str,
     path: PathBuf,
     raised: AtomicBool,
+    noted: AtomicBool,
 }
 
 impl Suspicion {
@@ -37,6 +38,7 @@ impl Suspicion {
             name,
             path: path.to_path_buf(),
             raised: AtomicBool::new(false),
+            noted: AtomicBool::new(false),
         })
     }
 
@@ -50,8 +52,9 @@ impl Suspicion {
             why,
             "the database is damaged; it is replaced at the next start"
         );
-        // Where it can't be noted, the damage is found again.
-        let _ = fs::write(suspect_path(&self.path), why);
+        // Where it can't be noted, a restart would not cure it: the damage is found again later.
+        let noted = replace_file(&suspect_path(&self.path), why.as_bytes(), 0o600).is_ok();
+        self.noted.store(noted, Ordering::Relaxed);
     }
 
     /// Raises it if `error` says that the content is broken.
@@ -63,6 +66,11 @@ impl Suspicion {
 
     pub(super) fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
+    }
+
+    /// Raised, and the next start will know.
+    pub(super) fn is_noted(&self) -> bool {
+        self.noted.load(Ordering::Relaxed)
     }
 
     pub(super) fn name(&self) -> &'static str {

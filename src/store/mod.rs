@@ -212,6 +212,15 @@ impl Store {
         &self.care.recovered
     }
 
+    /// Whether a restart would cure damage that was found while in use.
+    #[must_use]
+    pub fn wants_restart(&self) -> bool {
+        self.care
+            .suspicions
+            .iter()
+            .any(|suspicion| suspicion.is_noted())
+    }
+
     /// Databases found damaged while in use: they serve what they can, and a restart replaces them.
     #[must_use]
     pub fn damaged(&self) -> Vec<&'static str> {

@@ -5,10 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::store::recover::CHECK_AT_OPEN_BYTES;
 use crate::store::testing::{Bench, order_json, product};
 use crate::store::{
-    Changes, InboxMessage, Lane, NewDevice, OpenDatabaseError, OpenStoreError, Received, Source,
-    Store,
+    Changes, InboxMessage, Lane, NewDevice, OpenDatabaseError, OpenStoreError, ReadError, Received,
+    Source, Store,
 };
 
 fn flip(path: &Path, from: u64, len: usize) {
@@ -119,10 +120,11 @@ fn damage_found_while_in_use_is_told_and_cured_at_the_next_start() {
         [("orders", true), ("devices", true), ("catalogue", false)]
     );
     assert_eq!(store.damaged(), ["catalogue"]);
+    assert!(store.wants_restart());
     drop(store);
     let store = bench.open();
     assert!(store.recovered()[0].reason.contains("in use"));
-    assert!(store.damaged().is_empty());
+    assert!(store.damaged().is_empty() && !store.wants_restart());
     drop(store);
     assert!(bench.open().recovered().is_empty());
 }
@@ -326,4 +328,40 @@ fn a_database_of_a_newer_firmware_is_refused_and_left_alone() {
         "{error}"
     );
     assert!(fs::read(&path).unwrap() == before);
+}
+
+#[test]
+fn a_read_that_meets_damage_in_a_large_database_asks_for_a_restart() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let body = format!("{{\"x\":\"{}\"}}", "y".repeat(3500));
+    for from in (0..3000).step_by(1000) {
+        let changes = (from..from + 1000)
+            .map(|n| product(&format!("p{n}"), 1, &body))
+            .collect();
+        store
+            .catalogue
+            .apply_page(changes, &from.to_string())
+            .wait()
+            .unwrap();
+    }
+    drop(store);
+    let path = bench.dir.path().join("catalogue.db");
+    let size = fs::metadata(&path).unwrap().len();
+    assert!(size > CHECK_AT_OPEN_BYTES);
+    flip(&path, size / 2 / 4096 * 4096, 64 * 4096);
+    let store = bench.open();
+    assert!(store.recovered().is_empty() && !store.wants_restart());
+    let damaged = (0..3000)
+        .filter(|n| {
+            let read = store.catalogue.document("products", &format!("p{n}"));
+            matches!(read, Err(ReadError::Damaged(_)))
+        })
+        .count();
+    assert!(damaged > 0);
+    assert!(store.wants_restart());
+    drop(store);
+    let store = bench.open();
+    assert_eq!(store.recovered()[0].database, "catalogue");
+    assert!(!store.wants_restart());
 }
