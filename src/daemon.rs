@@ -39,6 +39,9 @@ use crate::wan::{StartWanError, Wan, WanParts};
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
 const END_WITHIN: Duration = Duration::from_secs(8);
 
+/// From one question for damage to the next.
+const DAMAGE_PERIOD: Duration = Duration::from_secs(5);
+
 /// How long a restart is shown.
 const RESTART_SHOWS_MS: i64 = 15 * 60 * 1000;
 
@@ -60,6 +63,9 @@ pub enum ServeError {
     /// The store.
     #[error("the server has no store")]
     Store(#[from] OpenStoreError),
+    /// A database was found damaged while in use; the next start replaces it.
+    #[error("the server starts anew to replace what is damaged: {0}")]
+    Damaged(String),
     /// The LAN side.
     #[error("the server can't serve the shop")]
     Lan(#[from] StartLanError),
@@ -79,7 +85,7 @@ pub enum ServeError {
 /// Runs the server until it is told to end. `refused` says why the shop's settings were left out, if they were.
 ///
 /// # Errors
-/// [`ServeError`], before anything is served.
+/// [`ServeError`]: before anything is served, or when only a new start can repair the store.
 pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), ServeError> {
     let mut sockets = LanSockets::claim(&config.lan, &config.discovery)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -109,6 +115,7 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
         shutdown.clone(),
     ));
     end_on_signals(&runtime, &shutdown)?;
+    runtime.spawn(end_on_damage(store.clone(), shutdown.clone()));
     let (dispatch, dispatcher) = Dispatch::new(DispatchParts {
         store: store.clone(),
         identity: Arc::clone(&identity),
@@ -169,7 +176,29 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
     // The WAN's threads may wait for the platform; what they hold is redelivered. They end with the process.
     drop((wan, beating));
     info!(event = "daemon.ended");
+    if store.wants_restart() {
+        return Err(ServeError::Damaged(store.damaged().join(" ")));
+    }
     Ok(())
+}
+
+/// Ends the server when a database was found damaged: the supervisor starts it again, and the start repairs.
+async fn end_on_damage(store: Store, shutdown: Shutdown) {
+    let ended = shutdown.clone();
+    let watch = async {
+        while !store.wants_restart() {
+            tokio::time::sleep(DAMAGE_PERIOD).await;
+        }
+        warn!(
+            event = "daemon.repair_due",
+            damaged = store.damaged().join(" ")
+        );
+        shutdown.trigger();
+    };
+    tokio::select! {
+        () = watch => {}
+        () = ended.triggered() => {}
+    }
 }
 
 fn runtime() -> Result<Runtime, ServeError> {
