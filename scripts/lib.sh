@@ -10,7 +10,7 @@ TARGET_DIR_CARGO=${CARGO_TARGET_DIR:-$REPO_DIR/target}
 # shellcheck disable=SC2034  # used by the scripts that source this
 IMAGE_DIR=$TARGET_DIR_CARGO/image
 # The purposes of `scripts/setup`, in the order they are installed.
-ALL_PURPOSES=(host-build cross image qemu peers browser)
+ALL_PURPOSES=(host-build cross image qemu peers browser bench)
 # Above this the LAN of one run would leave 10.57.0.0/16.
 MAX_PORT_OFFSET=250
 
@@ -67,6 +67,7 @@ packages_of() {
         command -v npm >/dev/null || printf '%s\n' nodejs npm
         ;;
     browser) printf '%s\n' chromium chromium-driver fonts-dejavu-core curl ;;
+    bench) printf '%s\n' wrk nginx-light sqlite3 strace python3 curl ;;
     *) die "unknown purpose '$1' (known: ${ALL_PURPOSES[*]})" ;;
     esac
 }
@@ -107,9 +108,17 @@ install_packages() {
     done
     [ ${#common[@]} -eq 0 ] || progress "apt install $*" apt_install "${common[@]}"
     [ ${#qemu[@]} -eq 0 ] || install_qemu "${qemu[@]}"
-    # Our squid runs inside a run's namespace; the one the package starts is not wanted.
-    if [[ " ${missing[*]} " == *" squid "* ]] && [ -d /run/systemd/system ]; then
-        systemctl disable --now squid.service
+    # Ours are started with settings of their own; those that the packages start would hold their ports.
+    stop_service squid squid "${missing[@]}"
+    stop_service nginx nginx-light "${missing[@]}"
+}
+
+# stop_service SERVICE PACKAGE INSTALLED…: ends and disables the service when its package is among those just installed.
+stop_service() {
+    local service=$1 package=$2
+    shift 2
+    if [[ " $* " == *" $package "* ]] && [ -d /run/systemd/system ]; then
+        systemctl disable --now "$service.service"
     fi
 }
 

@@ -1,0 +1,122 @@
+"""P5: the first pull of the whole catalogue, against `sqlite3 .import` of the same rows into the same schema.
+
+The box is on one core, the platform's stand-in on the other. Theirs reads CSV from a file, ours speaks TLS to a
+platform, unpacks, checks and parses JSON: the goal of the scoreboard knows that.
+"""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import procs
+from box import Box
+from report import HIGHER, Row
+from stats import Ratio, run_pairs
+
+TABLES = ("documents", "barcodes", "collections", "facts")
+IDLE_S = 10
+
+
+def full_box(setup, core=None):
+    """A box whose data folder holds the whole catalogue; pulls it when it does not yet."""
+    full = Box(setup, "full", core)
+    if not (full.data_dir / "bench-pulled").exists():
+        full.wipe()
+        with full:
+            full.wait_logged("pull.snapshot_finished")
+            full.token()
+        (full.data_dir / "bench-pulled").touch()
+    return full
+
+
+def _pull(setup, keep):
+    pulling = Box(setup, "full", setup.server_core)
+    pulling.wipe()
+    pulling.start()
+    try:
+        finished = pulling.wait_logged("pull.snapshot_finished")
+        wall, cpu = time.monotonic() - pulling.started_at, pulling.cpu_seconds()
+        # tracing puts an event's fields beside it or below "fields".
+        documents = finished.get("fields", finished)["documents"]
+        keep["pss_kib"] = procs.pss_kib(pulling.pids())
+        pulling.token()
+    finally:
+        pulling.stop()
+    (pulling.data_dir / "bench-pulled").touch()
+    return {"documents": documents, "wall_s": wall, "cpu_s": cpu}
+
+
+class Importer:
+    """sqlite3 with the schema, the rows and the settings of the box's own catalogue."""
+
+    def __init__(self, setup):
+        self.dir = Path(setup.run_dir) / "import"
+        self.dir.mkdir(exist_ok=True)
+        self.core = setup.server_core
+        source = Box(setup, "full").data_dir / "catalogue.db"
+        schema = self._sqlite(source, ".schema --nosys")
+        for table in TABLES:
+            with open(self.dir / f"{table}.csv", "wb") as out:
+                out.write(self._sqlite(source, ".mode csv", f"SELECT * FROM {table};"))
+        script = "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;\n"
+        script += "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;\n" + schema.decode() + "\n.mode csv\n"
+        script += "".join(f".import {self.dir}/{table}.csv {table}\n" for table in TABLES)
+        (self.dir / "import.sql").write_text(script, encoding="utf-8")
+
+    @staticmethod
+    def _sqlite(database, *commands):
+        return subprocess.run(["sqlite3", "-batch", str(database), *commands], check=True, capture_output=True).stdout
+
+    def run(self):
+        database = self.dir / "catalogue.db"
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        started = time.monotonic()
+        with open(self.dir / "import.sql", "rb") as script:
+            process = subprocess.Popen(
+                ["sqlite3", "-batch", "-bail", str(database)],
+                stdin=script,
+                stdout=subprocess.DEVNULL,
+                preexec_fn=procs.pinned(self.core),
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        documents = int(self._sqlite(database, "SELECT count(*) FROM documents;"))
+        if process.returncode or not documents:
+            raise RuntimeError("sqlite3 .import failed")
+        return {"documents": documents, "wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime}
+
+
+def measure(setup, report):
+    keep = {}
+    # The first one is not counted: it brings the platform's and this machine's caches to temperature.
+    _pull(setup, keep)
+    importer = Importer(setup)
+    ours, theirs = run_pairs(setup.few_pairs, lambda: _pull(setup, keep), importer.run, setup.note)
+    pairs = list(zip(ours, theirs))
+
+    def row(name, key, goal, note):
+        def rate(side):
+            return side["documents"] / side[key]
+
+        ratio = Ratio([rate(a) / rate(b) for a, b in pairs])
+        middle = [sorted(rate(side) for side in sides)[len(sides) // 2] for sides in (ours, theirs)]
+        report.add(
+            Row(
+                name,
+                f"{middle[0]:,.0f} documents/s",
+                HIGHER,
+                peer=f"{middle[1]:,.0f} (sqlite3 .import)",
+                ratio=ratio.text(),
+                goal=goal,
+                note=note,
+                data={"ours": ours, "peer": theirs, "ratio": ratio.as_json()},
+            )
+        )
+
+    cpu_note = f"box with supervisor, from its start to the last commit; {ours[0]['documents']:,} documents"
+    row("P5 first pull, per CPU-second", "cpu_s", ">= 0.8, 1.0", cpu_note)
+    row("P5 first pull, per second", "wall_s", "", "TLS, gzip and JSON included for the box, CSV from a file for sqlite3")
+    report.facts["PSS right after the first pull"] = f"{keep['pss_kib'] / 1024:.1f} MiB"
