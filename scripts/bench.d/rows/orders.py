@@ -1,8 +1,10 @@
 """P7: a durable order over HTTP, against the least a disk can do for it: one 4 KiB write and one fdatasync.
 
-The box is whole: every order also becomes a command, an event in the outbox and its way to the platform.
+Every order is also a command and an event in the outbox. While orders are timed the box does not push events, so that
+a backlog of them is not part of the figure; what their delivery writes has a row of its own.
 """
 
+import json
 import os
 import secrets
 import time
@@ -12,7 +14,7 @@ from statistics import median
 import procs
 import wrk
 from report import HIGHER, LOWER, Row
-from rows.pull import full_box
+from rows.pull import filled_box
 from stats import Ratio, run_pairs
 
 BLOCK_S = 3
@@ -20,6 +22,8 @@ WRITERS = 16
 WRITE_BYTES = 4096
 FILE_WRITES = 1024
 KIB = 1024
+NO_PUSH = "\n[wan.push]\nenabled = false\n"
+DRAIN_DEADLINE_S = 300
 
 
 def post(setup, box, connections, seconds=BLOCK_S):
@@ -64,7 +68,7 @@ class Floor:
 
 def measure(setup, report):
     floor = Floor(setup)
-    with full_box(setup) as box:
+    with filled_box(setup, "orders", extra=NO_PUSH) as box:
         box.first_answer()
         _orders(setup, box, 1)  # at temperature
         one, disk = run_pairs(setup.pairs, lambda: _orders(setup, box, 1), floor.run, setup.note)
@@ -97,7 +101,12 @@ def measure(setup, report):
             data={"ours": many, "peer": single, "ratio": ratio.as_json()},
         )
     )
-    for name, blocks in (("one writer", one + single), (f"{WRITERS} writers", many)):
+    delivered = _delivered(setup)
+    for name, blocks in (
+        ("one writer", one + single),
+        (f"{WRITERS} writers", many),
+        ("one writer, event delivered too", [delivered]),
+    ):
         each = median(block["bytes_each"] for block in blocks) / KIB
         report.add(
             Row(
@@ -107,7 +116,23 @@ def measure(setup, report):
                 peer="8 KiB (gate)",
                 ratio=f"{each / 8:.2f}",
                 goal="<= 8 KiB",
-                note="by /proc/PID/io; with the command, the event and its removal once the platform has it",
+                note="by /proc/PID/io: what the server hands to the file system, whose journal comes on top",
                 data={"kib": each},
             )
         )
+
+
+def _delivered(setup):
+    """Orders, then the wait until the platform has all their events: what both wrote, per order."""
+    with filled_box(setup, "delivered") as box:
+        box.first_answer()
+        before = procs.io_counts(box.server_pid())
+        figures = post(setup, box, 1)
+        end = time.monotonic() + DRAIN_DEADLINE_S
+        while json.loads(box.ask(80, "GET", "/status.json")[1])["orders"]["to_send"]:
+            if time.monotonic() > end:
+                raise RuntimeError(f"events still wait after {DRAIN_DEADLINE_S} s")
+            time.sleep(0.2)
+        after = procs.io_counts(box.server_pid())
+    figures["bytes_each"] = (after["write_bytes"] - before["write_bytes"]) / figures["requests"]
+    return figures

@@ -5,6 +5,7 @@ platform, unpacks, checks and parses JSON: the goal of the scoreboard knows that
 """
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,7 +16,6 @@ from report import HIGHER, Row
 from stats import Ratio, run_pairs
 
 TABLES = ("documents", "barcodes", "collections", "facts")
-IDLE_S = 10
 
 
 def full_box(setup, core=None):
@@ -28,6 +28,15 @@ def full_box(setup, core=None):
             full.token()
         (full.data_dir / "bench-pulled").touch()
     return full
+
+
+def filled_box(setup, name, core=None, extra=""):
+    """A box of its own that starts with the whole catalogue; `extra` settings go to its site file."""
+    source = full_box(setup).data_dir
+    copy = Box(setup, name, core, extra)
+    copy.wipe()
+    shutil.copytree(source, copy.data_dir)
+    return copy
 
 
 def _pull(setup, keep):

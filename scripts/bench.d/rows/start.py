@@ -10,7 +10,7 @@ from statistics import median
 import wrk
 from nginx import Nginx
 from report import LOWER, Row
-from rows.pull import full_box
+from rows.pull import filled_box
 from stats import Ratio, run_pairs
 
 CRASHES = 5
@@ -18,7 +18,7 @@ WRITING_S = 1
 
 
 def measure(setup, report):
-    box = full_box(setup)
+    box = filled_box(setup, "start")
     peer = Nginx(setup)
 
     def once(server):

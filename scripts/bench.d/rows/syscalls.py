@@ -13,18 +13,19 @@ import wrk
 from nginx import PORT, Nginx
 from report import LOWER, Row
 from rows import orders
-from rows.pull import full_box
+from rows.pull import filled_box
 from rows.serve import Load
 
 SECONDS = 3
 INSTRUCTION_REQUESTS = 2000
+FLUSHES = ("fsync", "fdatasync", "sync_file_range", "syncfs")
 
 
 def measure(setup, report):
-    with full_box(setup) as box:
+    with filled_box(setup, "traced", setup.server_core, orders.NO_PUSH) as box:
         box.first_answer()
         load = Load(setup, box)
-        peer = Nginx(setup)
+        peer = Nginx(setup, setup.server_core)
         peer.put(load.answers)
         with peer:
             theirs = _traced(setup, peer.worker_pid(), lambda: load.run(setup.peer_addr, "id", SECONDS))
@@ -59,6 +60,10 @@ def _traced(setup, pid, run):
 
 def _row(report, name, calls, peer=None):
     top = sorted((count, call) for call, count in calls.items() if call != "total")[::-1]
+    flushes = sum(calls.get(call, 0) for call in FLUSHES)
+    said = [f"{call} {count:.2f}" for count, call in top[:6]]
+    if flushes >= 0.01:
+        said.insert(0, f"flushes {flushes:.2f}")
     report.add(
         Row(
             name,
@@ -66,7 +71,7 @@ def _row(report, name, calls, peer=None):
             LOWER,
             peer=f"{peer['total']:.2f} (nginx)" if peer else "",
             ratio=f"{calls['total'] / peer['total']:.2f}" if peer else "",
-            note=", ".join(f"{call} {count:.2f}" for count, call in top[:6]),
+            note=", ".join(said),
             data={"ours": calls, "peer": peer},
         )
     )
