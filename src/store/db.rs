@@ -240,3 +240,90 @@ pub(super) fn give_space_back(conn: &Connection) -> rusqlite::Result<bool> {
     while rows.next()?.is_some() {}
     Ok(free - VACUUM_SLICE_PAGES >= VACUUM_FROM_PAGES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn plan(migrations: &'static [&'static str]) -> Plan {
+        Plan {
+            name: "test",
+            synchronous: "FULL",
+            migrations,
+            cache_kib: 64,
+            salvage: None,
+        }
+    }
+
+    fn version_of(conn: &Connection) -> i64 {
+        conn.pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn migrations_lead_from_every_version_to_the_newest_and_keep_the_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let one = plan(&["CREATE TABLE t (a); INSERT INTO t VALUES (1);"]);
+        let three = plan(&[
+            "CREATE TABLE t (a); INSERT INTO t VALUES (1);",
+            "ALTER TABLE t ADD COLUMN b; UPDATE t SET b = a + 1;",
+            "ALTER TABLE t ADD COLUMN c; UPDATE t SET c = b + 1;",
+        ]);
+        assert_eq!(version_of(&open_writer(&path, &one).unwrap()), 1);
+        for _ in 0..2 {
+            let conn = open_writer(&path, &three).unwrap();
+            assert_eq!(version_of(&conn), 3);
+            let row: (i64, i64, i64) = conn
+                .query_row("SELECT * FROM t", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .unwrap();
+            assert_eq!(row, (1, 2, 3));
+        }
+        let error = open_writer(&path, &one).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("version 3, this firmware knows up to 1"),
+            "{error}"
+        );
+        assert!(!error.is_damage());
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_version_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let broken = plan(&[
+            "CREATE TABLE t (a);",
+            "CREATE TABLE u (b); INSERT INTO nowhere VALUES (1);",
+        ]);
+        assert!(open_writer(&path, &broken).is_err());
+        let one = plan(&["CREATE TABLE t (a);"]);
+        let conn = open_writer(&path, &one).unwrap();
+        assert_eq!(version_of(&conn), 1);
+        assert!(conn.prepare("SELECT * FROM u").is_err());
+    }
+
+    #[test]
+    fn a_database_is_set_up_as_the_first_page_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let conn = open_writer(&path, &plan(&["CREATE TABLE t (a);"])).unwrap();
+        let number = |pragma: &str| -> i64 {
+            conn.pragma_query_value(None, pragma, |row| row.get(0))
+                .unwrap()
+        };
+        let mode: String = conn
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+        assert_eq!(number("page_size"), 4096);
+        assert_eq!(number("auto_vacuum"), 2);
+        assert_eq!(number("synchronous"), 2);
+        assert_eq!(number("foreign_keys"), 1);
+        assert_eq!(number("wal_autocheckpoint"), 1000);
+        assert_eq!(number("busy_timeout"), 5000);
+    }
+}
