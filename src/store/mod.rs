@@ -46,6 +46,7 @@ mod check;
 pub mod db;
 pub mod devices;
 mod events;
+mod log;
 pub mod orders;
 mod readers;
 pub mod recover;

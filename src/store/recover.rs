@@ -9,6 +9,8 @@
 //!     ▼
 //!  x.db.ready ──rename──► x.db
 //! ```
+//! A log with damage in its middle (see [`super::log`]) counts as a damaged database.
+//!
 //! A cut at any point leads to the same end. A log never lies beside a database that is not its own: SQLite would
 //! replay it.
 //!
@@ -23,6 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::error;
 
 use super::db::{self, OpenDatabaseError, PAGE_BYTES, Plan, with_suffix};
+use super::log::{Log, replay};
 use super::salvage::{Salvaged, salvage};
 use crate::durable::fsync_dir;
 
@@ -60,13 +63,19 @@ pub(super) fn open_or_replace(
     if with_suffix(path, READY).exists() {
         flip(path).map_err(file("finish the repair of"))?;
     }
-    let reason = match open_checked(path, plan) {
+    let log = Log::beside(path).filter(|_| plan.salvage.is_some());
+    let log_fault = log.as_ref().and_then(Log::fault);
+    let checked = match log_fault {
+        Some(found) => Err(CheckError::Found(found)),
+        None => open_checked(path, plan),
+    };
+    let reason = match checked {
         Ok(conn) => return Ok((conn, None)),
         Err(CheckError::Open(error)) if !error.is_damage() => return Err(error),
         Err(CheckError::Open(error)) => super::writer::chain(&error),
         Err(CheckError::Found(reason)) => reason,
     };
-    let salvaged = replacement(path, plan, now_ms)?;
+    let salvaged = replacement(path, plan, log.as_ref(), now_ms)?;
     flip(path).map_err(file("replace the damaged"))?;
     let recovery = Recovery {
         database: plan.name,
@@ -124,7 +133,12 @@ pub(super) fn fault(conn: &Connection) -> rusqlite::Result<Option<String>> {
 }
 
 /// Builds `path.ready`: the new database with all that could be brought over.
-fn replacement(path: &Path, plan: &Plan, now_ms: i64) -> Result<Salvaged, OpenDatabaseError> {
+fn replacement(
+    path: &Path,
+    plan: &Plan,
+    log: Option<&Log>,
+    now_ms: i64,
+) -> Result<Salvaged, OpenDatabaseError> {
     let new_path = with_suffix(path, NEW);
     let file = |attempt| {
         let path = new_path.clone();
@@ -145,7 +159,18 @@ fn replacement(path: &Path, plan: &Plan, now_ms: i64) -> Result<Salvaged, OpenDa
     };
     let mut salvaged = Salvaged::default();
     if let Some(after_salvage) = plan.salvage {
-        salvaged = salvage(path, &conn, &new_path).map_err(sqlite)?;
+        let replayed_path = with_suffix(path, ".replayed");
+        let source = match log.filter(|log| log.fault().is_some()) {
+            Some(log) => {
+                replay(path, log, &replayed_path).map_err(file("replay the log for"))?;
+                &replayed_path
+            }
+            None => path,
+        };
+        salvaged = salvage(source, &conn, &new_path).map_err(sqlite)?;
+        for suffix in ["", "-wal", "-shm"] {
+            remove(&with_suffix(&replayed_path, suffix)).map_err(file("clean up after"))?;
+        }
         after_salvage(&conn, now_ms).map_err(sqlite)?;
     }
     // Everything into the main file: it is renamed without its log.
