@@ -11,7 +11,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::problem::Problem;
@@ -24,7 +24,7 @@ pub type Answer = Response<Body>;
 pub type Answered = Result<Answer, Box<Problem>>;
 
 /// Bytes of a file that are in memory at a time, per connection.
-const FILE_CHUNK: usize = 128 * 1024;
+pub const FILE_CHUNK: usize = 64 * 1024;
 
 /// A response's body.
 #[derive(Debug)]
@@ -48,6 +48,24 @@ struct FileRange {
     at: u64,
     left: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    share: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// Bytes that hold a share of the memory for answers as long as somebody holds them.
+struct Shared {
+    bytes: Bytes,
+    #[expect(dead_code, reason = "held, not read")]
+    share: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn shared(bytes: Bytes, share: Arc<OwnedSemaphorePermit>) -> Bytes {
+    Bytes::from_owner(Shared { bytes, share })
 }
 
 impl Body {
@@ -70,6 +88,7 @@ impl Body {
             at,
             left: length,
             reading: None,
+            share: None,
         }))
     }
 
@@ -77,6 +96,19 @@ impl Body {
     #[must_use]
     pub fn events(events: mpsc::Receiver<Bytes>) -> Self {
         Self::from_source(Source::Events(events))
+    }
+
+    /// With its share of the memory for answers, which is given back when the socket has taken the bytes. They carry it
+    /// themselves: a body is dropped when its last bytes were handed over, long before a slow client takes them.
+    #[must_use]
+    pub fn holding(mut self, share: OwnedSemaphorePermit) -> Self {
+        let share = Arc::new(share);
+        match &mut self.source {
+            Source::Bytes(bytes) => *bytes = shared(std::mem::take(bytes), share),
+            Source::File(range) => range.share = Some(share),
+            Source::Events(_) => {}
+        }
+        self
     }
 
     const fn from_source(source: Source) -> Self {
@@ -110,7 +142,13 @@ impl FileRange {
             self.at += length;
             self.left -= length;
         }
-        Poll::Ready(Some(read.map(Frame::data)))
+        let share = self.share.clone();
+        Poll::Ready(Some(read.map(|chunk| {
+            Frame::data(match share {
+                Some(share) => shared(chunk, share),
+                None => chunk,
+            })
+        })))
     }
 }
 
@@ -202,7 +240,7 @@ mod tests {
             got.extend_from_slice(&piece);
             pieces += 1;
         }
-        assert_eq!(pieces, 3);
+        assert_eq!(pieces, 5);
         assert_eq!(got, content[10..280_010]);
     }
 

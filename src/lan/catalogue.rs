@@ -76,7 +76,7 @@ pub async fn documents(house: &Arc<House>, ask: &Ask, collection: &str) -> Answe
         Ok::<_, Box<Problem>>(page_text(&page, write_document, &end))
     })
     .await??;
-    Ok(fresh(house, text))
+    page(house, text)
 }
 
 /// `GET /v1/changes?cursor=&limit=`: all documents without a cursor, then what changed.
@@ -105,7 +105,7 @@ pub async fn changes(house: &Arc<House>, ask: &Ask) -> Answered {
         Ok(page_text(&page.items, write_change, &end))
     })
     .await??;
-    Ok(fresh(house, text))
+    page(house, text)
 }
 
 fn refetch() -> Box<Problem> {
@@ -135,10 +135,11 @@ fn tagged(house: &House, ask: &Ask, tag: &str, text: impl FnOnce() -> Vec<u8>) -
     Ok(answer)
 }
 
-fn fresh(house: &House, text: Vec<u8>) -> Answer {
-    let mut answer = json_text(StatusCode::OK, text);
+fn page(house: &House, text: Vec<u8>) -> Answered {
+    let share = house.share(text.len())?;
+    let mut answer = json_text(StatusCode::OK, text).map(|body| body.holding(share));
     age(house, answer.headers_mut());
-    answer
+    Ok(answer)
 }
 
 fn age(house: &House, headers: &mut HeaderMap) {

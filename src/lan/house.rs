@@ -9,6 +9,7 @@ use hyper::Method;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderValue};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -58,6 +59,10 @@ pub struct LanDeps {
 /// Between two looks at what answers say in passing, such as the catalogue's age.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Pages and pieces of files on their way to clients, all together, in KiB. Beyond: 503, ask again. So clients that are slow to
+/// take what they asked for cost a bounded part of the box's memory; a single document or order is not counted.
+const ANSWERS_KIB: usize = 32 * 1024;
+
 /// "Never" as a time.
 const NEVER: i64 = i64::MIN;
 
@@ -80,7 +85,8 @@ pub struct House {
     pub(super) attempts: Attempts,
     pub(super) board: StatusBoard,
     pub(super) streams: events::Streams,
-    pub(super) checking: tokio::sync::Semaphore,
+    pub(super) checking: Semaphore,
+    answers: Arc<Semaphore>,
     feed_heard: Gauge,
     last_heard: AtomicI64,
     well_since_ms: AtomicI64,
@@ -98,7 +104,8 @@ impl House {
             board: StatusBoard::default(),
             streams: events::Streams::new(&deps.telemetry.metrics),
             ring: Arc::default(),
-            checking: tokio::sync::Semaphore::new(1),
+            checking: Semaphore::new(1),
+            answers: Arc::new(Semaphore::new(ANSWERS_KIB)),
             started_at_ms: deps.clock.wall_ms(),
             feed_heard: deps.telemetry.feed_heard_ms(),
             last_heard: AtomicI64::new(NEVER),
@@ -147,6 +154,21 @@ impl House {
     /// Since when no condition holds; the start at the earliest.
     pub(super) fn well_since_ms(&self) -> i64 {
         self.well_since_ms.load(Ordering::Relaxed)
+    }
+
+    /// A share of the memory for answers, for an answer of `bytes`.
+    pub(super) fn share(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Box<Problem>> {
+        let kib = bytes.div_ceil(1024).clamp(1, ANSWERS_KIB);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        Arc::clone(&self.answers)
+            .try_acquire_many_owned(kib)
+            .map_err(|_| {
+                Problem::new(
+                    Kind::Busy,
+                    "too many answers wait for their clients to take them",
+                )
+                .retry_after(1)
+            })
     }
 
     async fn look_around(self: Arc<Self>) {

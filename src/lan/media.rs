@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
-use super::answer::{Answer, Answered, Body};
+use super::answer::{Answer, Answered, Body, FILE_CHUNK};
 use super::auth;
 use super::catalogue::is_known;
 use super::house::House;
@@ -70,7 +70,9 @@ pub fn blob(house: &House, ask: &Ask, name: &str) -> Answered {
         },
     };
     let total = blob.len;
-    let mut answer = Answer::new(Body::file(blob.file, at, length));
+    let in_memory = usize::try_from(length).map_or(FILE_CHUNK, |length| length.min(FILE_CHUNK));
+    let share = house.share(in_memory)?;
+    let mut answer = Answer::new(Body::file(blob.file, at, length).holding(share));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     describe(headers, &tag)?;

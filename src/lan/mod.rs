@@ -87,11 +87,11 @@ pub fn start(
         tasks: house.start_tasks(),
     };
     for (port, listener) in ready {
-        let settings = Port {
+        let settings = Port::new(
             port,
-            limits: Limits::of(port, &house.lan.limits),
-            count: PortCount::of(port, &house.telemetry.metrics),
-        };
+            Limits::of(port, &house.lan.limits),
+            PortCount::of(port, &house.telemetry.metrics),
+        );
         info!(event = "lan.port_opened", port = port.name(), addr = ?listener.local_addr().ok());
         let (run, probe) = server::serve(listener, settings, Arc::clone(&house), shutdown.clone());
         handle.probes.push((port, probe));

@@ -17,7 +17,8 @@ use super::request::{Ask, bad};
 use crate::digest::Digest;
 use crate::store::orders::LIST_BOUND;
 use crate::store::{
-    Advanced, OrderDocument, OrderShapeError, OrderState, OrderView, Submission, Submitted,
+    Advanced, OrderDocument, OrderShapeError, OrderState, OrderView, ReadError, Store, Submission,
+    Submitted,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -28,6 +29,12 @@ pub const MAX_KEY: usize = 128;
 
 /// Orders of a page unless asked otherwise.
 const DEFAULT_LIMIT: u64 = 100;
+
+/// Bytes of orders after which a page ends.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Orders read at a time: an order from the platform may have a megabyte.
+const STEP: usize = 32;
 
 /// `POST /v1/orders`
 pub async fn submit(house: &Arc<House>, ask: &mut Ask) -> Answered {
@@ -80,12 +87,36 @@ pub async fn list(house: &Arc<House>, ask: &Ask) -> Answered {
         ),
     };
     let store = house.store.clone();
-    let orders = blocking(move || store.orders.list(after, state, limit)).await??;
-    let next = orders
-        .last()
-        .filter(|_| orders.len() == limit)
-        .map(|last| last.seq);
-    json(StatusCode::OK, &json_page(&orders, next))
+    let (orders, next) = blocking(move || page(&store, after, state, limit)).await??;
+    let bytes = orders.iter().map(|order| order.body.get().len()).sum();
+    let share = house.share(bytes)?;
+    let answer = json(StatusCode::OK, &json_page(&orders, next))?;
+    Ok(answer.map(|body| body.holding(share)))
+}
+
+/// A page of at most `limit` orders that ends early when they are large, and where the next one begins.
+fn page(
+    store: &Store,
+    mut after: i64,
+    state: Option<OrderState>,
+    limit: usize,
+) -> Result<(Vec<OrderView>, Option<i64>), ReadError> {
+    let (mut orders, mut bytes) = (Vec::new(), 0);
+    while orders.len() < limit && bytes < PAGE_BYTES {
+        let step = (limit - orders.len()).min(STEP);
+        let some = store.orders.list(after, state, step)?;
+        bytes += some
+            .iter()
+            .map(|order| order.body.get().len())
+            .sum::<usize>();
+        let was_last = some.len() < step;
+        after = some.last().map_or(after, |last| last.seq);
+        orders.extend(some);
+        if was_last {
+            return Ok((orders, None));
+        }
+    }
+    Ok((orders, Some(after)))
 }
 
 /// `GET /v1/orders/{id}`

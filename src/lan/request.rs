@@ -2,17 +2,25 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderName};
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::problem::{Kind, Problem};
 
 /// What is still read of a body that is too large, so that its sender gets to see the answer instead of a reset.
 const DRAIN_BYTES: u64 = 1024 * 1024;
+
+/// A body beyond this needs one of the port's places for large bodies.
+const SMALL_BODY: usize = 16 * 1024;
+
+/// Large bodies a port reads at a time. Beyond: they wait, within their request's deadline. Small ones never do.
+pub const LARGE_BODIES: usize = 32;
 
 /// A request whose head was read.
 #[derive(Debug)]
@@ -23,17 +31,25 @@ pub struct Ask {
     pub peer: SocketAddr,
     body: Incoming,
     max_body: u64,
+    large_bodies: Arc<Semaphore>,
 }
 
 impl Ask {
-    /// Puts the parts together; the body may have `max_body` bytes.
+    /// Puts the parts together; the body may have `max_body` bytes, and takes a place of `large_bodies` if it is one.
     #[must_use]
-    pub fn new(head: Parts, body: Incoming, peer: SocketAddr, max_body: u64) -> Self {
+    pub fn new(
+        head: Parts,
+        body: Incoming,
+        peer: SocketAddr,
+        max_body: u64,
+        large_bodies: Arc<Semaphore>,
+    ) -> Self {
         Self {
             head,
             peer,
             body,
             max_body,
+            large_bodies,
         }
     }
 
@@ -86,7 +102,7 @@ impl Ask {
         }
     }
 
-    /// The whole body.
+    /// The whole body. Its place, if it is large, is given back when all of it is here.
     ///
     /// # Errors
     /// 413 above the port's bound, 400 when it ends early. The request's own deadline bounds the time.
@@ -97,6 +113,7 @@ impl Ask {
             return Err(too_large(max));
         }
         let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let mut place = None;
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|_| bad("the body ended early or is badly framed"))?;
             let Ok(piece) = frame.into_data() else {
@@ -105,6 +122,10 @@ impl Ask {
             if (first.len() + rest.len() + piece.len()) as u64 > max {
                 self.drain().await;
                 return Err(too_large(max));
+            }
+            if place.is_none() && first.len() + rest.len() + piece.len() > SMALL_BODY {
+                let taken = Arc::clone(&self.large_bodies).acquire_owned().await;
+                place = Some(taken.map_err(|_| bad("the port has ended"))?);
             }
             // Nearly every body arrives in one piece, which then is not copied.
             if first.is_empty() && rest.is_empty() {

@@ -27,7 +27,7 @@ use super::{Limits, PortCount};
 use crate::config::LanPort;
 use crate::lan::answer::Answer;
 use crate::lan::problem::{Kind, Problem};
-use crate::lan::request::Ask;
+use crate::lan::request::{Ask, LARGE_BODIES};
 use crate::shutdown::Shutdown;
 
 /// Answers requests.
@@ -45,6 +45,21 @@ pub struct Port {
     pub limits: Limits,
     /// Its counters.
     pub count: PortCount,
+    /// Places for large bodies, [`LARGE_BODIES`] of them.
+    pub large_bodies: Arc<Semaphore>,
+}
+
+impl Port {
+    /// `port` with these bounds and counters.
+    #[must_use]
+    pub fn new(port: LanPort, limits: Limits, count: PortCount) -> Self {
+        Self {
+            port,
+            limits,
+            count,
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)),
+        }
+    }
 }
 
 /// Small pieces of work a loop takes at a time from [`LoopProbe`]s; beyond, they are dropped, which reads as "no progress".
@@ -53,6 +68,9 @@ const MAX_PROBES: usize = 4;
 /// Sources remembered before those without a connection are forgotten; with those that have one it is bounded by the
 /// connections.
 const MAX_IDLE_SOURCES: usize = 256;
+
+/// hyper takes no smaller buffer.
+const MIN_BUFFER: usize = 8192;
 
 /// After a failed accept (no descriptors left, say) the loop rests, instead of spinning.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -243,7 +261,7 @@ async fn serve_connection<S: Service>(
         .header_read_timeout(None)
         .max_headers(MAX_HEADER_FIELDS)
         .max_header_size(max_head)
-        .max_buf_size(max_head.max(64 * 1024));
+        .max_buf_size(max_head.max(MIN_BUFFER));
     let mut connection = pin!(http.serve_connection(wire, handler));
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -273,7 +291,8 @@ async fn answer<S: Service>(
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let uri = head.uri.clone();
-    let ask = Ask::new(head, body, peer, port.limits.body_bytes);
+    let bodies = Arc::clone(&port.large_bodies);
+    let ask = Ask::new(head, body, peer, port.limits.body_bytes, bodies);
     let mut handled = pin!(service.answer(port.port, ask));
     let guarded = std::future::poll_fn(|cx| {
         // The handler's own state is dropped after a panic; what it shares is behind locks that poison.

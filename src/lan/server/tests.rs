@@ -60,11 +60,7 @@ async fn start() -> Running {
     let addr = listener.local_addr().unwrap();
     let shutdown = Shutdown::default();
     let count = PortCount::of(LanPort::Front, &Metrics::default());
-    let port = Port {
-        port: LanPort::Front,
-        limits: LIMITS,
-        count: count.clone(),
-    };
+    let port = Port::new(LanPort::Front, LIMITS, count.clone());
     let (run, probe) = serve(listener, port, Fixture, shutdown.clone());
     Running {
         addr,

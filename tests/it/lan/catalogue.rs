@@ -179,3 +179,26 @@ fn the_age_of_what_is_known_is_told() {
     let age = crate::kitchen::wait_for("the age", || age(&served));
     assert!(age.parse::<u64>().unwrap() < 60, "{age}");
 }
+
+#[test]
+fn pages_that_nobody_takes_have_a_bound_and_single_documents_are_served_on() {
+    let served = Served::start();
+    let megabyte = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
+    for id in ["a", "b", "c", "d"] {
+        served.publish(&[("large", id, 1, Some(&megabyte))]);
+    }
+    let slow: Vec<_> = (0..8)
+        .map(|_| served.ask(PORT, "GET", "/v1/documents/large").open_narrow())
+        .collect();
+    let refused = crate::kitchen::wait_for("the bound", || {
+        let answer = served.get(PORT, "/v1/documents/large");
+        (answer.status == 503).then_some(answer)
+    });
+    refused.is_problem(503, "busy");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(served.get(PORT, "/v1/documents/large/a").status, 200);
+    drop(slow);
+    crate::kitchen::wait_for("room again", || {
+        (served.get(PORT, "/v1/documents/large").status == 200).then_some(())
+    });
+}

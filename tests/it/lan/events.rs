@@ -140,7 +140,8 @@ fn a_long_poll_answers_at_once_when_there_is_something_and_waits_otherwise() {
 
 #[test]
 fn the_streams_have_a_bound_and_a_place_is_given_back() {
-    let served = Served::start();
+    // More connections than a source may have otherwise.
+    let served = Served::with("[lan.limits]\nmax_connections = 2048\n");
     let mut streams: Vec<_> = (0..256).map(|_| Stream::open(&served, None)).collect();
     let refused = served.get(PORT, "/v1/events");
     refused.is_problem(503, "busy");

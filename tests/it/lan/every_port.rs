@@ -195,3 +195,36 @@ fn the_end_closes_the_ports_in_good_order() {
     );
     assert!(std::net::TcpStream::connect(addr).is_err());
 }
+
+#[test]
+fn clients_that_send_large_bodies_slowly_do_not_hold_up_small_ones() {
+    let served = Served::with("[lan.limits]\nrequest_timeout_s = 3\n");
+    let large = || {
+        let mut stream = served
+            .ask(LanPort::Orders, "POST", "/v1/orders")
+            .header("idempotency-key", "k")
+            .header("content-length", "200000")
+            .open();
+        stream.write_all(&[b' '; 40_000]).unwrap();
+        stream
+    };
+    let started = std::time::Instant::now();
+    let held: Vec<_> = (0..40).map(|_| large()).collect();
+    let order =
+        serde_json::json!({"order_id": "o1", "placed_at": "2026-05-01T10:00:00Z", "lines": []});
+    let small = served
+        .ask(LanPort::Orders, "POST", "/v1/orders")
+        .header("idempotency-key", "k1")
+        .json(&order)
+        .send();
+    assert_eq!(small.status, 201);
+    assert!(
+        started.elapsed().as_secs() < 3,
+        "it waited for the large ones"
+    );
+    for mut stream in held {
+        let mut line = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut line).unwrap();
+        assert_eq!(&line, b"HTTP/1.1 408");
+    }
+}

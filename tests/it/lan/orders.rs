@@ -192,3 +192,30 @@ fn many_devices_at_once_get_one_answer_each_and_lose_nothing() {
     let all = served.get(PORT, "/v1/orders?limit=1000").json();
     assert_eq!(all["items"].as_array().unwrap().len(), 160);
 }
+
+#[test]
+fn a_page_of_large_orders_ends_early_and_goes_on_without_gap() {
+    let served = Served::start();
+    for n in 0..40 {
+        let mut large = order(&format!("o{n}"));
+        large["note"] = json!("n".repeat(60_000));
+        assert_eq!(submit(&served, &format!("k{n}"), &large).status, 201);
+    }
+    let (mut after, mut seen, mut pages) = (0, Vec::new(), 0);
+    loop {
+        let page = served
+            .get(PORT, &format!("/v1/orders?limit=1000&after={after}"))
+            .json();
+        pages += 1;
+        for item in page["items"].as_array().unwrap() {
+            seen.push(item["order_id"].as_str().unwrap().to_owned());
+        }
+        match page["next"].as_i64() {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    let expected: Vec<_> = (0..40).map(|n| format!("o{n}")).collect();
+    assert_eq!(seen, expected);
+    assert!(pages > 1, "2.4 MB came as one page");
+}
