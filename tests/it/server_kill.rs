@@ -6,8 +6,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use comptoir::clock::SystemClock;
+use comptoir::config::StoreConfig;
+use comptoir::store::{DocumentChange, NewDevice, Store};
+use comptoir::units::ByteSize;
 use serde_json::{Value, json};
 
 use crate::kitchen::{DEADLINE, Kitchen, binary, wait_for};
@@ -194,4 +199,72 @@ fn no_order_is_lost_or_seen_twice_when_server_and_device_are_killed_again_and_ag
             .iter()
             .all(|line| line["marked_as_duplicate"] == false)
     );
+}
+
+#[test]
+fn a_catalogue_that_breaks_in_use_ends_the_server_and_is_made_anew_at_its_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let token = large_catalogue(&data_dir);
+    // In the middle, and too large a file to be looked through before it is used.
+    let path = data_dir.join("catalogue.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + (1 << 18)].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+
+    let mut server = Server::new(dir.path());
+    server.start();
+    let authorization = format!("Bearer {token}");
+    let headers = [("Authorization", authorization.as_str())];
+    let first_bad = (0..DOCUMENTS).find(|n| {
+        let path = format!("/v1/documents/products/p{n}");
+        // A server that has just ended answers nothing.
+        server
+            .ask(8000, "GET", &path, &headers, "")
+            .map_or(500, |(status, _)| status)
+            >= 500
+    });
+    assert!(first_bad.is_some(), "the damage was not met");
+    let mut child = server.running.take().unwrap();
+    let status = wait_for("the server to end by itself", || child.try_wait().unwrap());
+    assert!(!status.success());
+
+    server.start();
+    let (status, _) = server
+        .ask(8000, "GET", "/v1/documents/products/p1", &headers, "")
+        .unwrap();
+    assert_eq!(status, 404, "empty, and served");
+    let log = fs::read_to_string(dir.path().join("server.log")).unwrap();
+    assert!(log.contains("daemon.repair_due") && log.contains("store.database_replaced"));
+}
+
+const DOCUMENTS: usize = 3000;
+
+/// A store with more than eight megabytes of documents and one device; the device's token.
+fn large_catalogue(data_dir: &Path) -> String {
+    let config = StoreConfig {
+        data_dir: data_dir.to_path_buf(),
+        catalogue_cache: ByteSize::mib(1),
+        blob_quota: ByteSize::mib(1),
+        orders_reserve: ByteSize::bytes(0),
+    };
+    let store = Store::open(&config, Arc::new(SystemClock::default())).unwrap();
+    let text = serde_json::value::to_raw_value(&"y".repeat(3500)).unwrap();
+    let documents = (0..DOCUMENTS)
+        .map(|n| DocumentChange {
+            collection: "products".into(),
+            id: format!("p{n}"),
+            version: 1,
+            data: Some(text.clone()),
+        })
+        .collect();
+    store.catalogue.apply_page(documents, "c1").wait().unwrap();
+    let new = NewDevice {
+        name: "Caisse".into(),
+        role: "till".into(),
+        address: None,
+    };
+    let paired = store.devices.pair(new).wait().unwrap();
+    paired.token.expose().to_owned()
 }
