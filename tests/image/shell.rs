@@ -1,4 +1,4 @@
-//! A root shell in the box, on a port of the virtual machine. Systemd starts it from the machine's credentials: the
+//! A root shell in the box, on a console that the virtual machine adds. Systemd starts it from the machine's credentials: the
 //! image has nothing for it.
 
 use std::io::{Read, Write};
@@ -34,15 +34,20 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Connects, and waits until the guest's shell answers.
-    pub fn connect(path: &Path, within: Duration) -> Self {
+    /// Connects to that console; the guest may still be off.
+    pub fn attach(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(TRY_EVERY)).unwrap();
-        let mut shell = Self {
+        stream.set_write_timeout(Some(TRY_EVERY)).unwrap();
+        Self {
             stream,
             heard: Vec::new(),
             number: 0,
-        };
+        }
+    }
+
+    /// Waits until the guest's shell answers; also after the guest has restarted.
+    pub fn wait_until_up(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         loop {
             assert!(
@@ -50,14 +55,13 @@ impl Shell {
                 "no shell in the box after {within:?}"
             );
             // While the box boots nobody reads; a full pipe is as good as silence.
-            let asked = shell.stream.write_all(b"echo sh\"\"ell-is-up\n");
-            if asked.is_ok() && shell.hear("shell-is-up", TRY_EVERY).is_some() {
+            let asked = self.stream.write_all(b"\necho sh\"\"ell-is-up\n");
+            if asked.is_ok() && self.hear("shell-is-up", TRY_EVERY).is_some() {
                 break;
             }
         }
         // Answers to the earlier tries are still on their way.
-        shell.run("true");
-        shell
+        self.run("true");
     }
 
     pub fn run(&mut self, command: &str) -> Ran {
@@ -70,8 +74,9 @@ impl Shell {
             format!("begin-{}:", self.number),
             format!("end-{}:", self.number),
         );
-        let script =
-            format!("echo {begin}; {{ {command}\n}} </dev/null 2>&1; echo; echo {end}$?:\n");
+        let script = format!(
+            "echo {begin}; {{ {command}\n}} </dev/null 2>&1; said=$?; echo; echo {end}$said:\n"
+        );
         self.stream.write_all(script.as_bytes()).unwrap();
         let answer = self
             .hear(&end, within)
@@ -115,7 +120,7 @@ impl Shell {
             }
             // A time-out only means: nothing yet.
             if let Ok(length) = self.stream.read(&mut chunk) {
-                assert_ne!(length, 0, "the virtual machine closed its port");
+                assert_ne!(length, 0, "the virtual machine closed its console");
                 self.heard.extend_from_slice(&chunk[..length]);
             }
         }

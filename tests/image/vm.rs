@@ -6,8 +6,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::shell::Shell;
+
 /// From power-on to a serving box, under a loaded machine's emulation.
-pub const BOOT_WITHIN: Duration = Duration::from_secs(150);
+pub const BOOT_WITHIN: Duration = Duration::from_secs(240);
 
 /// Between two looks at a level.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -89,16 +91,12 @@ impl Vm {
         format!("comptoir-{}", self.lan)
     }
 
-    pub fn shell_path(&self) -> PathBuf {
-        PathBuf::from(format!("/run/comptoir-{}/shell.sock", self.lan))
-    }
-
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Plugs the stick in and switches the box on.
-    pub fn power_on(&mut self) {
+    /// Plugs the stick in and switches the box on; its shell answers some time later.
+    pub fn power_on(&mut self) -> Shell {
         self.look_from_here();
         let (data, stick) = (
             self.data_dir.to_str().unwrap().to_owned(),
@@ -108,6 +106,10 @@ impl Vm {
             "start",
             &["--data", &data, "--stick", &stick, "--fault-shell"],
         );
+        Shell::attach(&PathBuf::from(format!(
+            "/run/comptoir-{}/shell.sock",
+            self.lan
+        )))
     }
 
     /// Pulls the plug.

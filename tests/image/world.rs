@@ -47,15 +47,22 @@ impl World {
         let mut vm = Vm::on_a_fresh_lan(LAN, &dir.join("box"), &stick_dir);
         let platform = Platform::start(&vm, &dir.join("platform"), &catalogue_path);
         fill_stick(&stick_dir, &dir, &platform.ca_path(), &vm.address(1));
-        vm.power_on();
-        let (shell, boot_report) = wait_for_boot(&mut vm);
-        Self {
+        let shell = vm.power_on();
+        let mut world = Self {
             vm,
             platform,
             shell,
-            boot_report,
+            boot_report: Value::Null,
             token: None,
-        }
+        };
+        world.wait_for_boot();
+        world
+    }
+
+    /// Switches the box on after a cut and waits until it serves.
+    pub fn power_on(&mut self) {
+        self.shell = self.vm.power_on();
+        self.wait_for_boot();
     }
 
     pub fn url(&self, port: u16, path: &str) -> String {
@@ -64,9 +71,10 @@ impl World {
 
     /// After a boot that somebody else asked for: waits until the box serves.
     pub fn wait_for_boot(&mut self) {
-        let (shell, boot_report) = wait_for_boot(&mut self.vm);
-        self.shell = shell;
-        self.boot_report = boot_report;
+        let report = self.vm.wait_for("comptoir-boot: {", BOOT_WITHIN);
+        let json = report.strip_prefix("comptoir-boot: ").unwrap();
+        self.boot_report = serde_json::from_str(json).unwrap();
+        self.shell.wait_until_up(BOOT_WITHIN);
         self.wait_until_ready();
     }
 
@@ -116,13 +124,6 @@ impl World {
             self.vm.data_dir().join("console.log").display()
         );
     }
-}
-
-fn wait_for_boot(vm: &mut Vm) -> (Shell, Value) {
-    let report = vm.wait_for("comptoir-boot: {", BOOT_WITHIN);
-    let json = report.strip_prefix("comptoir-boot: ").unwrap();
-    let shell = Shell::connect(&vm.shell_path(), BOOT_WITHIN);
-    (shell, serde_json::from_str(json).unwrap())
 }
 
 fn catalogue() -> String {

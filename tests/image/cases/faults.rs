@@ -87,8 +87,7 @@ pub fn every_acknowledged_order_survives_a_power_cut(world: &mut World) {
     });
     world.vm.cut_power();
     load.stop();
-    world.vm.power_on();
-    world.wait_for_boot();
+    world.power_on();
     let acknowledged = acknowledged.lock().unwrap().clone();
     for id in &acknowledged {
         let found = world.get(8001, &format!("/v1/orders/{id}"));
@@ -132,8 +131,7 @@ pub fn damaged_data_partition_is_repaired_or_made_anew(world: &mut World) {
     let garbage = vec![0xa5; 1024 * 1024];
     disk.write_all_at(&garbage, data_start(disk_path.to_str().unwrap()))
         .unwrap();
-    world.vm.power_on();
-    world.wait_for_boot();
+    world.power_on();
     let data = world.boot_report["data"].as_str().unwrap().to_owned();
     assert!(["repaired", "rebuilt"].contains(&data.as_str()), "{data}");
     assert!(
