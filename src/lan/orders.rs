@@ -206,11 +206,16 @@ fn no_such_order(id: &str) -> Box<Problem> {
 fn shape(error: &OrderShapeError) -> Box<Problem> {
     let problem = Problem::new(Kind::Unprocessable, error.to_string());
     match error {
-        OrderShapeError::TooLarge(_) | OrderShapeError::NotText => problem,
+        OrderShapeError::TooLarge(_) | OrderShapeError::NotText | OrderShapeError::NotObject => {
+            problem
+        }
         OrderShapeError::NotJson { line, column, .. } => {
             problem.with("where", json!({"line": line, "column": column}))
         }
-        OrderShapeError::BadName { field } => problem.with("where", json!({"field": field})),
+        OrderShapeError::Missing { field }
+        | OrderShapeError::WrongKind { field, .. }
+        | OrderShapeError::Twice { field }
+        | OrderShapeError::BadName { field } => problem.with("where", json!({"field": field})),
         OrderShapeError::BadTime => problem.with("where", json!({"field": "placed_at"})),
     }
 }

@@ -31,59 +31,97 @@ pub enum OrderShapeError {
     /// Not UTF-8.
     #[error("the document is not UTF-8 text")]
     NotText,
-    /// Not JSON, or a field of the wrong kind. The position is told, the content is not: it may be a customer's.
-    #[error("not an order in JSON (line {line}, column {column}): {kind}")]
+    /// Not JSON. The position is told, the content is not: it may be a customer's.
+    #[error("not JSON (line {line}, column {column}): {kind}")]
     NotJson {
         /// Line of the fault.
         line: usize,
         /// Column of the fault.
         column: usize,
-        /// "syntax", "unexpected end" or "missing or wrong field".
+        /// "syntax" or "unexpected end".
         kind: &'static str,
     },
+    /// JSON of another kind.
+    #[error("the document is not a JSON object")]
+    NotObject,
+    /// A field that every order has is absent, or null.
+    #[error("{field} is missing")]
+    Missing {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field holds another kind of value.
+    #[error("{field} is not {expected}")]
+    WrongKind {
+        /// The field.
+        field: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A field stands there more than once: which one counts, two readers could see differently.
+    #[error("{field} stands there twice")]
+    Twice {
+        /// The field.
+        field: &'static str,
+    },
     /// A name that breaks the rule for names.
-    #[error("`{field}` is not 1 to 64 of the characters A-Z a-z 0-9 _ -")]
+    #[error("{field} is not 1 to 64 of the characters A-Z a-z 0-9 _ -")]
     BadName {
         /// The field.
         field: &'static str,
     },
     /// `placed_at` is no time.
-    #[error("`placed_at` is not an RFC 3339 time")]
+    #[error("placed_at is not an RFC 3339 time")]
     BadTime,
 }
 
+/// The fields the box reads. Each is looked at by itself, so that a fault has its name.
 #[derive(Deserialize)]
 struct Head<'a> {
-    order_id: String,
-    placed_at: String,
-    role: Option<String>,
-    // Required, and a list; what a line is, only the platform and the device know.
     #[serde(borrow)]
-    #[expect(dead_code, reason = "its presence and kind are what is checked")]
-    lines: Vec<&'a RawValue>,
+    order_id: Option<&'a RawValue>,
+    placed_at: Option<&'a RawValue>,
+    role: Option<&'a RawValue>,
+    // Required, and a list; what a line is, only the platform and the device know.
+    lines: Option<&'a RawValue>,
 }
+
+const FIELDS: [&str; 4] = ["order_id", "placed_at", "role", "lines"];
 
 impl OrderDocument {
     /// Checks `bytes`; an order without a role gets `default_role`.
     ///
     /// # Errors
-    /// [`OrderShapeError`] says what is missing.
+    /// [`OrderShapeError`] says which field is missing or wrong.
     pub fn parse(bytes: &[u8], default_role: &str) -> Result<Self, OrderShapeError> {
         if bytes.len() > MAX_ORDER_BYTES {
             return Err(OrderShapeError::TooLarge(bytes.len()));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| OrderShapeError::NotText)?;
-        let body: Box<RawValue> = serde_json::from_str(text).map_err(not_json)?;
-        let head: Head<'_> = serde_json::from_str(body.get()).map_err(not_json)?;
-        let role = head.role.unwrap_or_else(|| default_role.to_owned());
-        check_name(&head.order_id, "order_id")?;
+        let body: Box<RawValue> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+        // A list of the right values would be read as the fields in their order.
+        if !body.get().starts_with('{') {
+            return Err(OrderShapeError::NotObject);
+        }
+        let head: Head<'_> = serde_json::from_str(body.get()).map_err(|error| not_head(&error))?;
+        let order_id = text_of(head.order_id, "order_id")?;
+        let placed_at = text_of(head.placed_at, "placed_at")?;
+        let role = match head.role {
+            None => default_role.to_owned(),
+            role => text_of(role, "role")?,
+        };
+        let lines = head
+            .lines
+            .ok_or(OrderShapeError::Missing { field: "lines" })?;
+        if !lines.get().starts_with('[') {
+            let (field, expected) = ("lines", "a list");
+            return Err(OrderShapeError::WrongKind { field, expected });
+        }
+        check_name(&order_id, "order_id")?;
         check_name(&role, "role")?;
-        let placed_at: Timestamp = head
-            .placed_at
-            .parse()
-            .map_err(|_| OrderShapeError::BadTime)?;
+        let placed_at: Timestamp = placed_at.parse().map_err(|_| OrderShapeError::BadTime)?;
         Ok(Self {
-            order_id: head.order_id,
+            order_id,
             placed_at_ms: placed_at.as_millisecond(),
             role,
             body,
@@ -91,18 +129,34 @@ impl OrderDocument {
     }
 }
 
-// By value: it is handed to `map_err`.
-#[expect(clippy::needless_pass_by_value, reason = "shape of map_err")]
-fn not_json(error: serde_json::Error) -> OrderShapeError {
+fn text_of(value: Option<&RawValue>, field: &'static str) -> Result<String, OrderShapeError> {
+    let value = value.ok_or(OrderShapeError::Missing { field })?;
+    serde_json::from_str(value.get()).map_err(|_| {
+        let expected = "a text";
+        OrderShapeError::WrongKind { field, expected }
+    })
+}
+
+fn not_json(error: &serde_json::Error) -> OrderShapeError {
     OrderShapeError::NotJson {
         line: error.line(),
         column: error.column(),
-        kind: match error.classify() {
-            serde_json::error::Category::Eof => "unexpected end",
-            serde_json::error::Category::Data => "missing or wrong field",
-            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "syntax",
+        kind: if error.is_eof() {
+            "unexpected end"
+        } else {
+            "syntax"
         },
     }
+}
+
+/// A field that stands twice is all that can be wrong with an object whose fields may hold anything, and which one that is
+/// the error says in words only.
+fn not_head(error: &serde_json::Error) -> OrderShapeError {
+    let words = error.to_string();
+    FIELDS
+        .into_iter()
+        .find(|field| words.starts_with(&format!("duplicate field `{field}`")))
+        .map_or_else(|| not_json(error), |field| OrderShapeError::Twice { field })
 }
 
 fn check_name(name: &str, field: &'static str) -> Result<(), OrderShapeError> {
@@ -133,33 +187,58 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_order_is_named_and_never_quoted() {
+    fn what_is_no_order_is_refused_by_field_and_never_quoted() {
         let cases: &[(&[u8], &str)] = &[
             (b"\xff\xfe", "not UTF-8"),
             (b"", "unexpected end"),
             (b"{\"order_id\":", "unexpected end"),
-            (b"[]", "missing or wrong field"),
+            (b"[]", "not a JSON object"),
+            (
+                br#"["o","2026-05-01T10:00:00Z","kitchen",[]]"#,
+                "not a JSON object",
+            ),
             (b"nonsense Dupont", "syntax"),
-            (br#"{"order_id":"o"}"#, "missing or wrong field"),
+            (b"{}", "order_id is missing"),
+            (br#"{"order_id":"o"}"#, "placed_at is missing"),
+            (
+                br#"{"order_id":null,"placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
+                "order_id is missing",
+            ),
             (
                 br#"{"order_id":"o","placed_at":"2026-05-01T10:00:00Z"}"#,
-                "missing or wrong field",
+                "lines is missing",
             ),
             (
-                br#"{"order_id":"o","placed_at":"yesterday","lines":[]}"#,
-                "RFC 3339",
+                br#"{"order_id":7,"placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
+                "order_id is not a text",
             ),
             (
-                br#"{"order_id":"../x","placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
-                "`order_id`",
+                br#"{"order_id":"o","placed_at":{"Dupont":1},"lines":[]}"#,
+                "placed_at is not a text",
             ),
             (
-                br#"{"order_id":"a","order_id":"b","placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
-                "missing or wrong field",
+                br#"{"order_id":"o","placed_at":"2026-05-01T10:00:00Z","lines":[],"role":["Dupont"]}"#,
+                "role is not a text",
             ),
             (
-                br#"{"order_id":"a","placed_at":"2026-05-01T10:00:00Z","lines":{}}"#,
-                "missing or wrong field",
+                br#"{"order_id":"o","placed_at":"Dupont","lines":[]}"#,
+                "placed_at is not an RFC 3339 time",
+            ),
+            (
+                br#"{"order_id":"../Dupont","placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
+                "order_id is not 1 to 64",
+            ),
+            (
+                br#"{"order_id":"o","placed_at":"2026-05-01T10:00:00Z","lines":[],"role":"chef Dupont"}"#,
+                "role is not 1 to 64",
+            ),
+            (
+                br#"{"order_id":"a","order_id":"Dupont","placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
+                "order_id stands there twice",
+            ),
+            (
+                br#"{"order_id":"a","placed_at":"2026-05-01T10:00:00Z","lines":{"Dupont":1}}"#,
+                "lines is not a list",
             ),
         ];
         for (bytes, expected) in cases {

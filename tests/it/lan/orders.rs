@@ -104,7 +104,8 @@ fn what_is_no_order_is_refused_with_the_reason_and_the_place() {
     for (body, place) in [
         ("", json!({"line": 1, "column": 0})),
         ("{\n  \"order_id\": }", json!({"line": 2, "column": 15})),
-        ("[]", json!({"line": 1, "column": 0})),
+        ("[]", json!(null)),
+        ("{}", json!({"field": "order_id"})),
         (
             r#"{"order_id":"a/b","placed_at":"2026-05-01T10:00:00Z","lines":[]}"#,
             json!({"field": "order_id"}),
@@ -116,10 +117,10 @@ fn what_is_no_order_is_refused_with_the_reason_and_the_place() {
     ] {
         let answer = send(body);
         answer.is_problem(422, "unprocessable");
-        if body != "[]" {
-            assert_eq!(answer.json()["where"], place, "{body}");
-        }
+        assert_eq!(answer.json()["where"], place, "{body}");
     }
+    let answer = send(r#"{"placed_at":"2026-05-01T10:00:00Z","lines":[]}"#);
+    assert_eq!(answer.json()["detail"], "order_id is missing");
     served
         .ask(PORT, "POST", "/v1/orders")
         .header("idempotency-key", "k")
