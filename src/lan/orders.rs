@@ -55,7 +55,7 @@ pub async fn submit(house: &Arc<House>, ask: &mut Ask) -> Answered {
         Submitted::New(view) => located(StatusCode::CREATED, &view, false),
         Submitted::Replayed(view) => located(StatusCode::OK, &view, true),
         // Two holders of one order, or a client that lost its key: the same order is a repeat, another one is not.
-        Submitted::OrderExists(view) if view.body.get().as_bytes() == &*body => {
+        Submitted::OrderExists(view) if view.body.get().as_bytes() == body.trim_ascii() => {
             located(StatusCode::OK, &view, true)
         }
         Submitted::OrderExists(_) => Err(Problem::new(

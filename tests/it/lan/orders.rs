@@ -44,6 +44,14 @@ fn an_order_is_taken_once_however_often_it_is_sent() {
         (other_key.status, other_key.header("idempotent-replay")),
         (200, Some("true"))
     );
+    // Space around a document is no part of it.
+    let in_a_file = served
+        .ask(PORT, "POST", "/v1/orders")
+        .header("idempotency-key", "k2b")
+        .header("content-type", "application/json")
+        .body(format!("{}\n", order("o1")))
+        .send();
+    assert_eq!(in_a_file.status, 200);
     let mut changed = order("o1");
     changed["lines"] = json!([]);
     submit(&served, "k3", &changed).is_problem(409, "order-exists");
