@@ -57,7 +57,7 @@ pub enum Received {
         /// The order.
         order_id: String,
     },
-    /// This message was here before.
+    /// This message was here before, with the same content.
     DuplicateMessage,
     /// Another message brought this order before.
     DuplicateOrder {
@@ -122,12 +122,22 @@ impl Orders {
         let (source, body) = (message.source, message.body);
         let order = OrderDocument::parse(&body, &rules.default_role);
         self.writer.submit(move |tx| {
-            let known = tx
-                .conn
-                .prepare_cached("SELECT 1 FROM inbox WHERE message_id = ?1")?
-                .exists([&message_id])?;
-            if known {
-                return Ok(Received::DuplicateMessage);
+            // Space around an order is not kept, so it makes no difference between two.
+            let content = order
+                .as_ref()
+                .map_or(&body[..], |order| order.body.get().as_bytes());
+            let mut message_id = message_id.clone();
+            match brought(tx, &message_id)? {
+                None => {}
+                Some(before) if before == content => return Ok(Received::DuplicateMessage),
+                // An id is the sender's to choose, and a queue that was made anew counts from 1 again: another message
+                // under a known id is one of its own.
+                Some(_) => {
+                    message_id = format!("{message_id}#{}", Digest::of(content));
+                    if brought(tx, &message_id)?.is_some() {
+                        return Ok(Received::DuplicateMessage);
+                    }
+                }
             }
             let (received, parked, kept) = match &order {
                 Err(error) => {
@@ -137,7 +147,7 @@ impl Orders {
                             reason: reason.clone(),
                         },
                         Some(reason),
-                        Some(&body),
+                        Some(&body[..]),
                     )
                 }
                 Ok(order) => match body_of(tx, &order.order_id)? {
@@ -150,11 +160,11 @@ impl Orders {
                     Some(held) => {
                         let order_id = order.order_id.clone();
                         // What differs is kept beside the order, so that nothing sent is ever gone.
-                        let differs = held != order.body.get().as_bytes();
+                        let differs = held != content;
                         (
                             Received::DuplicateOrder { order_id },
                             None,
-                            differs.then_some(&body),
+                            differs.then_some(content),
                         )
                     }
                 },
@@ -345,6 +355,19 @@ fn next_seq(tx: &Tx<'_>) -> rusqlite::Result<i64> {
     tx.conn
         .prepare_cached("SELECT coalesce(max(seq), 0) + 1 FROM orders")?
         .query_row([], |row| row.get(0))
+}
+
+/// What the message `message_id` brought, if it is known: what was kept of it, or else the order it made.
+fn brought(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let kept: Option<Option<Vec<u8>>> = tx
+        .conn
+        .prepare_cached(
+            "SELECT coalesce(i.body, o.body) FROM inbox i LEFT JOIN orders o ON o.order_id = i.order_id
+             WHERE i.message_id = ?1",
+        )?
+        .query_row([message_id], |row| row.get(0))
+        .optional()?;
+    Ok(kept.map(Option::unwrap_or_default))
 }
 
 fn body_of(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {

@@ -67,6 +67,36 @@ fn a_message_makes_one_order_and_one_command_however_often_it_comes() {
 }
 
 #[test]
+fn an_id_that_the_broker_gives_again_to_another_message_hides_no_order() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let receive = |body: &[u8]| {
+        let message = InboxMessage {
+            message_id: "sequence-1".into(),
+            source: Source::Bus,
+            body: body.to_vec(),
+        };
+        store.orders.receive(message).wait().unwrap()
+    };
+    let new = |order_id: &str| Received::New {
+        order_id: order_id.into(),
+    };
+    // A queue that was made anew counts from 1 again.
+    assert_eq!(receive(order_json("o1").as_bytes()), new("o1"));
+    assert_eq!(receive(order_json("o2").as_bytes()), new("o2"));
+    assert!(matches!(receive(b"no order"), Received::Parked { .. }));
+    for known in [
+        order_json("o1").as_bytes(),
+        order_json("o2").as_bytes(),
+        b"no order",
+    ] {
+        assert_eq!(receive(known), Received::DuplicateMessage);
+    }
+    assert_eq!(store.orders.list(0, None, 10).unwrap().len(), 2);
+    assert_eq!(store.orders.inbox_parked(10).unwrap().len(), 1);
+}
+
+#[test]
 fn a_message_that_is_no_order_is_parked_with_its_bytes_and_its_reason() {
     let bench = Bench::new();
     let store = bench.open();
