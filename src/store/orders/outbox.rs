@@ -143,7 +143,9 @@ impl Orders {
             .submit(move |tx| push(tx, lane, &kind, tx.now_ms, body.get()))
     }
 
-    /// Items of `lane` whose time has come, oldest first, at most `limit` (and [`LIST_BOUND`]).
+    /// Items of `lane` whose time has come, oldest first, at most `limit` (and [`LIST_BOUND`]). A time beyond
+    /// [`LONGEST_RETRY_MS`] was set by a clock that went back since (a box without a clock chip starts again at its
+    /// release): it has come, too.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -156,9 +158,13 @@ impl Orders {
         let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
         self.readers.read(|conn| {
             conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM outbox WHERE lane = ?1 AND parked = 0 AND due_ms <= ?2 ORDER BY id LIMIT ?3"
+                "SELECT {COLUMNS} FROM outbox WHERE lane = ?1 AND parked = 0 AND (due_ms <= ?2 OR due_ms > ?4)
+                 ORDER BY id LIMIT ?3"
             ))?
-            .query_map((lane.number(), now_ms, limit), item)?
+            .query_map(
+                (lane.number(), now_ms, limit, now_ms.saturating_add(LONGEST_RETRY_MS)),
+                item,
+            )?
             .collect()
         })
     }
@@ -264,6 +270,8 @@ impl Orders {
     }
 }
 
+/// No retry lies further ahead than this: the settings take no longer back-off.
+pub const LONGEST_RETRY_MS: i64 = 3600 * 1000;
 /// Characters of a failure that are kept.
 const MAX_ERROR: usize = 500;
 

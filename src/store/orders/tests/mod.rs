@@ -223,6 +223,20 @@ fn a_poison_item_is_set_aside_and_the_lane_goes_on() {
 }
 
 #[test]
+fn a_retry_set_by_a_clock_that_was_ahead_is_due() {
+    let bench = Bench::new();
+    let orders = bench.open().orders;
+    let id = orders.outbox_push(Lane::Orders, "e", json("1")).wait();
+    let in_a_minute = bench.now_ms() + 60_000;
+    let retried = orders.outbox_retry(id.unwrap(), in_a_minute, "500").wait();
+    assert!(retried.unwrap());
+    let due = |now| orders.outbox_due(Lane::Orders, now, 10).unwrap().len();
+    assert_eq!(due(bench.now_ms()), 0);
+    // A box without a clock chip starts again at its release.
+    assert_eq!(due(bench.now_ms() - 5 * 86_400_000), 1);
+}
+
+#[test]
 fn what_is_old_is_forgotten_and_what_is_open_is_not() {
     let bench = Bench::new();
     let store = bench.open();
