@@ -12,6 +12,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -152,7 +153,7 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
     })?;
     info!(event = "daemon.serves", box_id = identity.id());
 
-    let progress = progress(&lan, &store, &dispatcher, runtime.handle());
+    let progress = progress(&lan, &store, &dispatcher);
     let beating = sockets.take_heartbeat().map(|socket| {
         let shutdown = shutdown.clone();
         thread::spawn(move || Sender::new(socket).run(&progress, &shutdown))
@@ -350,24 +351,21 @@ async fn tell_restart(
 }
 
 /// What proves work to the supervisor: each part moves in its own loop when it is asked.
-fn progress(
-    lan: &LanHandle,
-    store: &Store,
-    dispatcher: &DispatchHandle,
-    runtime: &tokio::runtime::Handle,
-) -> Progress {
+fn progress(lan: &LanHandle, store: &Store, dispatcher: &DispatchHandle) -> Progress {
     let progress = Progress::default();
     for (port, probe) in lan.probes() {
         progress.watch(port.name(), move |part| probe.ask(move || part.moved()));
     }
-    let (orders, runtime) = (store.orders.clone(), runtime.clone());
+    let orders = store.orders.clone();
+    let answered = AtomicU64::new(orders.progress());
     progress.watch("store", move |part| {
-        let tick = orders.tick();
-        runtime.spawn(async move {
-            if tick.await.is_ok() {
-                part.moved();
-            }
-        });
+        // The writer itself counts what it has answered, so a queue that is full but moves is no hang.
+        let now = orders.progress();
+        if answered.swap(now, Ordering::Relaxed) != now {
+            part.moved();
+        }
+        // So that there is something to answer; refused only when there is a queue full of it.
+        drop(orders.tick());
     });
     let dispatcher = dispatcher.clone();
     progress.watch("dispatch", move |part| {
