@@ -247,6 +247,7 @@ impl Courier {
                 idle_until = in_time(IDLE_CLOSE);
                 continue;
             }
+            self.links.works(&self.device_id);
             tokio::select! {
                 () = shutdown.triggered() => return Ok(End::Idle),
                 () = self.bells.work.notified() => {}
@@ -280,7 +281,7 @@ impl Courier {
                     Some(Said::Accepted { id }) if id == command.id => {
                         if !accepted {
                             self.parts.store.orders.command_accepted(id).await?;
-                            self.progressed = true;
+                            self.note_progress();
                             accepted = true;
                             debug!(event = "devices.command_accepted", device_id = %self.device_id, command_id = hex(&id));
                         }
@@ -347,11 +348,16 @@ impl Courier {
             .orders
             .command_done(id, outcome, detail)
             .await?;
-        self.progressed = true;
+        self.note_progress();
         self.links.counters.done.add_one();
         // The device's own words stay out of the log: they can name a customer.
         info!(event = "devices.command_done", device_id = %self.device_id, command_id = hex(&id), ?outcome);
         Ok(())
+    }
+
+    fn note_progress(&mut self) {
+        self.progressed = true;
+        self.links.works(&self.device_id);
     }
 
     /// An answer to a command that is not in flight any more.

@@ -157,7 +157,7 @@ impl Dispatch {
             tokio::select! {
                 () = shutdown.triggered() => break,
                 _ = tick.tick() => self.handle_tick(&shutdown).await,
-                () = self.woken.notified() => self.look(&shutdown).await,
+                () = self.woken.notified() => { self.look(&shutdown).await; }
                 event = events.recv() => {
                     let mut wanted = self.concerns(event);
                     // A burst of orders is one look.
@@ -209,19 +209,20 @@ impl Dispatch {
             }
         }
         self.hear_beats();
-        self.look(shutdown).await;
+        let work = self.look(shutdown).await;
+        self.call_stand_ins(&work, shutdown);
     }
 
-    /// Starts and rings who has something to do.
-    async fn look(&mut self, shutdown: &Shutdown) {
+    /// Starts and rings who has something to do, and says who that is.
+    async fn look(&mut self, shutdown: &Shutdown) -> WorkWaiting {
         let orders = self.parts.store.orders.clone();
         let work = match tokio::task::spawn_blocking(move || orders.work_waiting()).await {
             Ok(Ok(work)) => work,
             Ok(Err(error)) => {
                 warn!(event = "devices.look_failed", %error);
-                return;
+                return WorkWaiting::default();
             }
-            Err(_) => return,
+            Err(_) => return WorkWaiting::default(),
         };
         let devices = self.parts.store.devices.list();
         let mut crowded = false;
@@ -245,6 +246,32 @@ impl Dispatch {
         self.crowded = crowded;
         self.release(&work).await;
         self.tell(&work);
+        work
+    }
+
+    /// Meets those who could take over what a lost device holds. In a quiet shop they have nothing to do and so no session,
+    /// and nobody would be known to be within reach. Once a tick at most, for the attempt may be in vain.
+    fn call_stand_ins(&mut self, work: &WorkWaiting, shutdown: &Shutdown) {
+        let devices = self.parts.store.devices.list();
+        let roles: BTreeSet<_> = devices
+            .iter()
+            .filter(|device| {
+                work.devices.contains(&device.device_id)
+                    && self
+                        .links
+                        .is_unreachable_for(&device.device_id, self.release_after)
+            })
+            .map(|device| &device.role)
+            .collect();
+        for device in &devices {
+            if roles.contains(&device.role)
+                && device.address.is_some()
+                && !self.bells.contains_key(&device.device_id)
+                && self.couriers.len() < SESSIONS_LIMIT
+            {
+                self.start(&device.device_id, shutdown);
+            }
+        }
     }
 
     fn start(&mut self, device_id: &str, shutdown: &Shutdown) {

@@ -33,7 +33,16 @@ pub struct Links {
 #[derive(Debug)]
 struct Entry {
     state: LinkState,
+    /// Since when nothing came of it. A session alone ends no row of failures: a device that shakes hands and then takes
+    /// nothing is of no more use than one that cannot be reached.
+    failing: Option<Failing>,
+}
+
+/// When a row of failures began.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
     since: Instant,
+    since_ms: i64,
 }
 
 /// What this room counts.
@@ -78,24 +87,29 @@ impl Links {
     }
 
     pub(super) fn connected(&self, device_id: &str) {
-        self.set(device_id, LinkState::Connected, Instant::now());
+        let failing = self.failing(device_id);
+        self.set(device_id, LinkState::Connected, failing);
+    }
+
+    /// The session is of use: something was recorded, or there is nothing to carry.
+    pub(super) fn works(&self, device_id: &str) {
+        if let Some(entry) = self.lock().get_mut(device_id) {
+            entry.failing = None;
+        }
     }
 
     pub(super) fn failed(&self, device_id: &str, reason: &'static str, now_ms: i64) {
         self.counters.failed_sessions.add_one();
-        let (since_ms, since) = match self.lock().get(device_id) {
-            Some(Entry {
-                state: LinkState::Unreachable { since_ms, .. },
-                since,
-            }) => (*since_ms, *since),
-            _ => (now_ms, Instant::now()),
-        };
+        let failing = self.failing(device_id).unwrap_or_else(|| Failing {
+            since: Instant::now(),
+            since_ms: now_ms,
+        });
         let state = LinkState::Unreachable {
-            since_ms,
+            since_ms: failing.since_ms,
             last_ms: now_ms,
             reason,
         };
-        self.set(device_id, state, since);
+        self.set(device_id, state, Some(failing));
     }
 
     pub(super) fn forget(&self, device_id: &str) {
@@ -120,9 +134,10 @@ impl Links {
     }
 
     pub(super) fn is_unreachable_for(&self, device_id: &str, at_least: Duration) -> bool {
-        self.lock().get(device_id).is_some_and(|entry| {
-            entry.state != LinkState::Connected && entry.since.elapsed() >= at_least
-        })
+        let table = self.lock();
+        table
+            .get(device_id)
+            .is_some_and(|entry| entry.is_unreachable_for(at_least))
     }
 
     /// Who has not been reached for so long.
@@ -130,18 +145,20 @@ impl Links {
         let mut gone: Vec<_> = self
             .lock()
             .iter()
-            .filter(|(_, entry)| {
-                entry.state != LinkState::Connected && entry.since.elapsed() >= at_least
-            })
+            .filter(|(_, entry)| entry.is_unreachable_for(at_least))
             .map(|(device_id, _)| device_id.clone())
             .collect();
         gone.sort();
         gone
     }
 
-    fn set(&self, device_id: &str, state: LinkState, since: Instant) {
+    fn failing(&self, device_id: &str) -> Option<Failing> {
+        self.lock().get(device_id).and_then(|entry| entry.failing)
+    }
+
+    fn set(&self, device_id: &str, state: LinkState, failing: Option<Failing>) {
         let mut table = self.lock();
-        table.insert(device_id.to_owned(), Entry { state, since });
+        table.insert(device_id.to_owned(), Entry { state, failing });
         self.count_sessions(&table);
     }
 
@@ -160,12 +177,21 @@ impl Links {
     }
 }
 
+impl Entry {
+    fn is_unreachable_for(&self, at_least: Duration) -> bool {
+        self.state != LinkState::Connected
+            && self
+                .failing
+                .is_some_and(|failing| failing.since.elapsed() >= at_least)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_row_of_failures_keeps_its_beginning_until_a_session_opens() {
+    fn a_row_of_failures_keeps_its_beginning_until_a_session_is_of_use() {
         let links = Links::new(&Telemetry::default());
         links.failed("a", "connect", 10);
         links.failed("a", "deadline", 20);
@@ -183,6 +209,19 @@ mod tests {
         links.connected("a");
         assert!(links.is_connected("a"));
         assert!(links.unreachable_for(Duration::ZERO).is_empty());
+        // It shakes hands and then takes nothing: the row goes on.
+        links.failed("a", "deadline", 30);
+        assert!(matches!(
+            links.of("a"),
+            Some(LinkState::Unreachable { since_ms: 10, .. })
+        ));
+        links.connected("a");
+        links.works("a");
+        links.failed("a", "closed", 40);
+        assert!(matches!(
+            links.of("a"),
+            Some(LinkState::Unreachable { since_ms: 40, .. })
+        ));
         links.forget("a");
         assert_eq!(links.of("a"), None);
     }

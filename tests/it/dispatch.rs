@@ -301,6 +301,22 @@ fn what_a_lost_device_holds_goes_to_another_one_and_is_marked() {
 }
 
 #[test]
+fn the_only_order_of_a_quiet_shop_leaves_a_lost_device_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open_releasing(dir.path(), Duration::from_secs(3600), Duration::ZERO);
+    let (mut lost, _) = shop.another_kitchen(dir.path(), "lost");
+    lost.faults(&json!({"done_delay_ms": 600_000}));
+    shop.order("o-1");
+    shop.wait_state("o-1", OrderState::Accepted);
+    // It has nothing to do, so the box holds no session with it.
+    let (kitchen, _) = shop.another_kitchen(dir.path(), "kitchen");
+    lost.kill();
+    assert_eq!(kitchen.wait_seen(1), ["o-1"]);
+    assert_eq!(kitchen.lines()[0]["possible_duplicate"], true);
+    assert_eq!(shop.wait_told(1), ok(&["o-1"]));
+}
+
+#[test]
 fn the_loop_of_dispatch_answers_a_probe() {
     let dir = tempfile::tempdir().unwrap();
     let shop = Shop::open(dir.path());
