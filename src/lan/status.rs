@@ -355,7 +355,7 @@ fn orders(house: &House) -> Result<OrdersStatus, Box<Problem>> {
         .filter(|(code, _)| TOUCH_ORDERS.contains(code));
     let open = house.store.orders.open_orders()?;
     let outbox = house.store.orders.outbox_counts()?.lanes;
-    let unreadable = house.store.orders.inbox_parked(1000)?.len();
+    let unreadable = house.store.orders.parked_messages()?;
     let waiting = open
         .iter()
         .filter(|count| count.state == crate::store::OrderState::Received)
@@ -373,8 +373,7 @@ fn orders(house: &House) -> Result<OrdersStatus, Box<Problem>> {
             .filter(|lane| lane.lane != Lane::Events)
             .map(|lane| lane.waiting)
             .sum(),
-        parked: outbox.iter().map(|lane| lane.parked).sum::<i64>()
-            + i64::try_from(unreadable).unwrap_or(i64::MAX),
+        parked: outbox.iter().map(|lane| lane.parked).sum::<i64>() + unreadable,
         outbox,
     })
 }

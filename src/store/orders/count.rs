@@ -35,6 +35,17 @@ impl Orders {
         })
     }
 
+    /// Messages that were no orders and wait for somebody to look at them; their bytes stay on the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn parked_messages(&self) -> Result<i64, ReadError> {
+        self.readers.read(|conn| {
+            conn.prepare_cached("SELECT count(*) FROM inbox WHERE parked IS NOT NULL")?
+                .query_row([], |row| row.get(0))
+        })
+    }
+
     /// Commands `device_id` has still to carry out: those it holds, and those that are open for `role`.
     ///
     /// # Errors

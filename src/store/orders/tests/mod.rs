@@ -114,7 +114,10 @@ fn a_message_that_is_no_order_is_parked_with_its_bytes_and_its_reason() {
         Received::DuplicateMessage
     );
     let parked = store.orders.inbox_parked(10).unwrap();
-    assert_eq!(parked.len(), 1);
+    assert_eq!(
+        (parked.len(), store.orders.parked_messages().unwrap()),
+        (1, 1)
+    );
     assert_eq!(parked[0].body, b"\xff no order");
     assert_eq!(parked[0].reason, reason);
 }
