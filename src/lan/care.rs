@@ -16,7 +16,7 @@ use super::auth;
 use super::house::House;
 use super::orders::idempotency_key;
 use super::problem::{Kind, Problem};
-use super::request::Ask;
+use super::request::{Ask, object};
 use crate::clock::rfc3339;
 use crate::digest::{Digest, equal_in_constant_time, hex};
 use crate::store::{NewDevice, Receipt, ReceiptTaken};
@@ -168,16 +168,7 @@ pub async fn receipt(house: &Arc<House>, ask: &mut Ask) -> Answered {
     let idempotency_key = idempotency_key(ask)?;
     ask.expect_json()?;
     let bytes = ask.body().await?;
-    let document: ReceiptDocument = serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::new(
-            Kind::Unprocessable,
-            "a receipt is {\"kind\": WORD, \"body\": {…}}",
-        )
-        .with(
-            "where",
-            json!({"line": error.line(), "column": error.column()}),
-        )
-    })?;
+    let document: ReceiptDocument = object(&bytes)?;
     check_word("kind", &document.kind)?;
     let receipt = Receipt {
         device_id: device.device_id.clone(),

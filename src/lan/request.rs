@@ -9,6 +9,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderName};
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::problem::{Kind, Problem};
@@ -140,21 +141,13 @@ impl Ask {
         Ok(if rest.is_empty() { first } else { rest.into() })
     }
 
-    /// The body as JSON of a known shape.
+    /// The body as a JSON object of a known shape.
     ///
     /// # Errors
     /// 415, 413, 400 (no JSON) or 422 (another shape), with the reason and the place.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Box<Problem>> {
         self.expect_json()?;
-        let body = self.body().await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let kind = if error.is_data() {
-                Kind::Unprocessable
-            } else {
-                Kind::BadRequest
-            };
-            Problem::new(kind, format!("the body is not as expected: {error}"))
-        })
+        object(&self.body().await?)
     }
 
     /// Refuses a body that says it is something other than JSON.
@@ -187,6 +180,34 @@ impl Ask {
             if drained > DRAIN_BYTES {
                 return;
             }
+        }
+    }
+}
+
+/// A JSON object of a known shape. A list of its values, which serde would take too, is none.
+///
+/// # Errors
+/// 400 (no JSON) or 422 (another shape), with the reason and the place.
+pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Box<Problem>> {
+    let parsed = serde_json::from_slice(text);
+    let is_list = text.trim_ascii_start().starts_with(b"[");
+    match parsed {
+        Ok(_) if is_list => Err(Problem::new(
+            Kind::Unprocessable,
+            "the body must be a JSON object, not a list",
+        )),
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let kind = if error.is_data() {
+                Kind::Unprocessable
+            } else {
+                Kind::BadRequest
+            };
+            let place = json!({"line": error.line(), "column": error.column()});
+            Err(
+                Problem::new(kind, format!("the body is not as expected: {error}"))
+                    .with("where", place),
+            )
         }
     }
 }

@@ -69,6 +69,7 @@ fn a_pairing_that_says_too_little_or_too_much_is_refused() {
     for body in [
         json!({}),
         json!([]),
+        json!([CLAIM_CODE, "Kiosk", "kiosk"]),
         json!({"code": CLAIM_CODE, "name": "", "role": "kiosk"}),
         json!({"code": CLAIM_CODE, "name": "a\nb", "role": "kiosk"}),
         json!({"code": CLAIM_CODE, "name": "x".repeat(65), "role": "kiosk"}),
@@ -122,6 +123,7 @@ fn a_heartbeat_tells_the_time_and_what_waits() {
     ] {
         beat(&json!({"command_port": no_port})).is_problem(422, "unprocessable");
     }
+    beat(&json!([8081])).is_problem(422, "unprocessable");
     served
         .ask(PORT, "POST", "/v1/heartbeat")
         .body("{")
@@ -144,6 +146,7 @@ fn a_receipt_is_taken_once_and_goes_to_the_platform() {
     assert_eq!(send("k1", &receipt).status, 200);
     send("k1", &json!({"kind": "printed", "body": {}})).is_problem(409, "idempotency-key-conflict");
     send("k2", &json!({"kind": "a b", "body": {}})).is_problem(422, "unprocessable");
+    send("k2", &json!(["x", {}])).is_problem(422, "unprocessable");
     send("k2", &json!({"kind": "x"})).is_problem(422, "unprocessable");
     let lane = comptoir::store::Lane::Receipts;
     let items = served.store.orders.outbox_due(lane, i64::MAX, 10).unwrap();
