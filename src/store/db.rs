@@ -12,10 +12,8 @@ use super::readers::Readers;
 
 /// Size of a database page, the write unit of most flash.
 pub const PAGE_BYTES: u64 = 4096;
-/// Pages in the write-ahead log after which a commit checkpoints (4 MiB).
-pub const WAL_CHECKPOINT_PAGES: u64 = 1000;
 /// A log above this size is emptied by force: readers are held for a moment.
-pub const WAL_BOUND_BYTES: u64 = 4 * WAL_CHECKPOINT_PAGES * PAGE_BYTES;
+pub const WAL_BOUND_BYTES: u64 = 16 << 20;
 /// With less free than this, logs are emptied after each commit.
 const LOW_ROOM_BYTES: u64 = WAL_BOUND_BYTES;
 /// How long a connection waits for another's lock. Ours never hold one that long.
@@ -36,6 +34,9 @@ pub(super) struct Plan {
     pub(super) synchronous: &'static str,
     /// Migration n leads from `user_version` n to n + 1. Append only.
     pub(super) migrations: &'static [&'static str],
+    /// Pages in the log after which a commit checkpoints. Many small commits want it short, for the next start reads it;
+    /// bulk loads want it long, for then a page that many commits touch goes home once.
+    pub(super) checkpoint_pages: u32,
     /// Cache of the writing connection, KiB.
     pub(super) cache_kib: u64,
     /// Whether rows are brought over when the database is replaced, and what then puts them in order (with the time,
@@ -135,12 +136,13 @@ fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     conn.execute_batch(&format!(
         "PRAGMA journal_mode=WAL;
          PRAGMA synchronous={};
-         PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES};
+         PRAGMA wal_autocheckpoint={};
          PRAGMA journal_size_limit={WAL_BOUND_BYTES};
          PRAGMA temp_store=MEMORY;
          PRAGMA foreign_keys=ON;
          PRAGMA cache_size=-{};",
         plan.synchronous,
+        plan.checkpoint_pages,
         plan.cache_kib.max(64)
     ))
 }
@@ -218,6 +220,8 @@ pub(super) fn bound_wal(conn: &Connection, path: &Path, readers: &Readers) {
     if size <= WAL_BOUND_BYTES && (size == 0 || !nearly_full()) {
         return;
     }
+    // The long part first, while readers go on; then only the rest and the cut are left to do.
+    let _ = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     let _held = readers.hold();
     // A failure (disk full) leaves the log as it is; the next commit tries again.
     let _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -250,6 +254,7 @@ mod tests {
             name: "test",
             synchronous: "FULL",
             migrations,
+            checkpoint_pages: 1000,
             cache_kib: 64,
             salvage: None,
         }

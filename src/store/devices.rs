@@ -40,6 +40,7 @@ pub(super) const PLAN: Plan = Plan {
     name: "devices",
     synchronous: "FULL",
     migrations: MIGRATIONS,
+    checkpoint_pages: 100,
     cache_kib: 256,
     salvage: Some(|_, _| Ok(())),
 };

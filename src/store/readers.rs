@@ -54,9 +54,16 @@ impl Readers {
         cache_kib: u64,
         suspicion: Arc<Suspicion>,
     ) -> rusqlite::Result<Self> {
-        let share_kib = cache_kib / READERS as u64;
-        let connections = (0..READERS)
-            .map(|_| super::db::open_reader(path, share_kib).map(Mutex::new))
+        // The first one serves alone most of the time: it has half.
+        let connections = (0..READERS as u64)
+            .map(|index| {
+                let share_kib = if index == 0 {
+                    cache_kib / 2
+                } else {
+                    cache_kib / 2 / (READERS as u64 - 1)
+                };
+                super::db::open_reader(path, share_kib).map(Mutex::new)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             connections,
@@ -99,15 +106,16 @@ impl Readers {
     }
 
     fn free(&self) -> MutexGuard<'_, Connection> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed) % READERS;
-        for offset in 0..READERS {
-            match self.connections[(start + offset) % READERS].try_lock() {
+        // Always from the first, so that as few caches as possible fill with the same pages.
+        for connection in &self.connections {
+            match connection.try_lock() {
                 Ok(guard) => return guard,
                 Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        lock(&self.connections[start])
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.connections[turn % READERS])
     }
 }
 

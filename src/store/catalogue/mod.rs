@@ -66,8 +66,9 @@ pub(super) const fn plan(cache: ByteSize) -> Plan {
         name: "catalogue",
         synchronous: "NORMAL",
         migrations: schema::MIGRATIONS,
-        // Half for the writer, half for the readers.
-        cache_kib: cache.as_u64() / 2048,
+        checkpoint_pages: 3000,
+        // A quarter for the writer, the rest for the readers.
+        cache_kib: cache.as_u64() / 4096,
         salvage: None,
     }
 }
@@ -103,7 +104,7 @@ impl Catalogue {
             [clock.wall_ms()],
         )
         .map_err(sqlite("note the horizon of"))?;
-        let readers = Readers::open(path, plan.cache_kib, Arc::clone(&suspicion))
+        let readers = Readers::open(path, plan.cache_kib * 3, Arc::clone(&suspicion))
             .map_err(sqlite("open for reading"))?;
         let readers = Arc::new(readers);
         let wal_readers = Arc::clone(&readers);

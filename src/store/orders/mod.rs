@@ -142,6 +142,7 @@ pub(super) const PLAN: Plan = Plan {
     name: "orders",
     synchronous: "FULL",
     migrations: schema::MIGRATIONS,
+    checkpoint_pages: 1000,
     cache_kib: CACHE_KIB,
     salvage: Some(keep::put_in_order),
 };
