@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::readers::Readers;
@@ -114,6 +115,7 @@ pub(super) fn open_writer(path: &Path, plan: &Plan) -> Result<Connection, OpenDa
 pub(super) fn open_reader(path: &Path, cache_kib: u64) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
+    keep_plans(&conn)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     conn.execute_batch(&format!(
@@ -124,6 +126,7 @@ pub(super) fn open_reader(path: &Path, cache_kib: u64) -> rusqlite::Result<Conne
 }
 
 fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
+    keep_plans(conn)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
@@ -145,6 +148,13 @@ fn configure(conn: &Connection, plan: &Plan) -> rusqlite::Result<()> {
         plan.checkpoint_pages,
         plan.cache_kib.max(64)
     ))
+}
+
+/// A statement's plan does not depend on its values. Otherwise SQLite prepares one with `LIMIT ?` anew at each use, which
+/// takes longer than a point read. So a query that is to use a partial index says the index's condition in literals.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
 }
 
 fn version(conn: &Connection, path: &Path, plan: &Plan) -> Result<usize, OpenDatabaseError> {
@@ -294,6 +304,27 @@ mod tests {
             "{error}"
         );
         assert!(!error.is_damage());
+    }
+
+    #[test]
+    fn other_values_do_not_prepare_a_statement_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let writer = open_writer(&path, &plan(&["CREATE TABLE t (a);"])).unwrap();
+        let reader = open_reader(&path, 64).unwrap();
+        let prepared_again = |conn: &Connection| {
+            let mut times = 0;
+            for bound in 1..=3 {
+                let mut query = conn.prepare_cached("SELECT a FROM t LIMIT ?1").unwrap();
+                assert!(!query.exists([bound]).unwrap());
+                times = query.get_status(rusqlite::StatementStatus::RePrepare);
+            }
+            times
+        };
+        assert_eq!((prepared_again(&writer), prepared_again(&reader)), (0, 0));
+        // What SQLite does unless told otherwise.
+        let plain = Connection::open(&path).unwrap();
+        assert_ne!(prepared_again(&plain), 0);
     }
 
     #[test]
