@@ -45,14 +45,14 @@ fn judge(now_s: i64, written_s: Option<i64>) -> Finding {
     if now_s < FLOOR_S {
         return Finding::failed(
             format!("{now}: before this software was made"),
-            "the platform must be reachable once to set it: see the network",
+            "without a clock chip it begins at this software's release: the image was made with a wrong time",
         );
     }
     if let Some(written_s) = written_s.filter(|written_s| now_s + TOLERANCE_S < *written_s) {
         let behind_s = written_s - now_s;
         return Finding::warning(
             format!("{now}: {behind_s} s before the box last wrote"),
-            "it went back; it is set again when the platform answers",
+            "it went back, as without a clock chip it does at every start; orders go on, times shown are wrong",
         );
     }
     Finding::ok(now)
