@@ -40,6 +40,10 @@ const INBOX_LIMIT: usize = 64;
 /// Between two looks when nobody gives a hint.
 const TICK: Duration = Duration::from_secs(5);
 
+/// Slices of expiry in one tick, each with an fsync of its own: a great many late commands must not keep the loop from
+/// proving that it turns. The rest expires at the next ticks.
+const EXPIRY_SLICES: usize = 16;
+
 /// A device that cannot be reached for so long is a condition.
 const UNREACHABLE_SHOWS_AFTER: Duration = Duration::from_secs(30);
 
@@ -198,7 +202,7 @@ impl Dispatch {
 
     async fn handle_tick(&mut self, shutdown: &Shutdown) {
         let now_ms = self.parts.clock.wall_ms();
-        loop {
+        for _ in 0..EXPIRY_SLICES {
             match self.parts.store.orders.expire_commands(now_ms).await {
                 Ok(0) => break,
                 Ok(count) => warn!(event = "devices.commands_expired", count),
