@@ -19,13 +19,17 @@ use super::problem::{Kind, Problem};
 use super::request::{Ask, object};
 use crate::clock::rfc3339;
 use crate::digest::{Digest, equal_in_constant_time, hex};
-use crate::store::{NewDevice, Receipt, ReceiptTaken};
+use crate::store::{NewDevice, Receipt, ReceiptTaken, RoomError};
+use crate::units::ByteSize;
 
 /// Longest name of a device, characters.
 const MAX_NAME: usize = 64;
 
 /// Longest role and kind, characters.
 const MAX_WORD: usize = 64;
+
+/// When a device whose receipt found no room may try again, seconds.
+const NO_ROOM_S: u64 = 30;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +174,15 @@ pub async fn receipt(house: &Arc<House>, ask: &mut Ask) -> Answered {
     let bytes = ask.body().await?;
     let document: ReceiptDocument = object(&bytes)?;
     check_word("kind", &document.kind)?;
+    // Receipts are never dropped, so a device that sends them in a loop while the platform is away would fill the disk.
+    let size = ByteSize::bytes(bytes.len() as u64);
+    if let Err(RoomError::Reserved { .. }) = house.store.room.check(size) {
+        return Err(Problem::new(
+            Kind::Storage,
+            "the box's disk is nearly full, and what is left is for orders; nothing was kept",
+        )
+        .retry_after(NO_ROOM_S));
+    }
     let receipt = Receipt {
         device_id: device.device_id.clone(),
         idempotency_key,

@@ -1,6 +1,7 @@
 //! Port 8004.
 
 use comptoir::config::LanPort;
+use comptoir::units::ByteSize;
 use serde_json::{Value, json};
 
 use super::client::Answer;
@@ -129,6 +130,25 @@ fn a_heartbeat_tells_the_time_and_what_waits() {
         .body("{")
         .send()
         .is_problem(400, "bad-request");
+}
+
+#[test]
+fn what_is_reserved_for_orders_is_not_filled_with_receipts() {
+    // More than any disk has.
+    let served = Served::reserving(ByteSize::mib(1 << 30), "");
+    let send = |port, path, body: &Value| {
+        served
+            .ask(port, "POST", path)
+            .header("idempotency-key", "k1")
+            .json(body)
+            .send()
+    };
+    let receipt = json!({"kind": "printed", "body": {}});
+    let refused = send(PORT, "/v1/receipts", &receipt);
+    refused.is_problem(503, "storage");
+    assert_eq!(refused.header("retry-after"), Some("30"));
+    let order = json!({"order_id": "o1", "placed_at": "2026-05-01T10:00:00Z", "lines": []});
+    assert_eq!(send(LanPort::Orders, "/v1/orders", &order).status, 201);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use comptoir::lan::{self, LanDeps, LanHandle};
 use comptoir::shutdown::Shutdown;
 use comptoir::store::{DocumentChange, NewDevice, Store};
 use comptoir::telemetry::Telemetry;
+use comptoir::units::ByteSize;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
@@ -40,13 +41,19 @@ impl Served {
 
     /// With these lines in the site file.
     pub fn with(site: &str) -> Self {
+        Self::reserving(ByteSize::mib(8), site)
+    }
+
+    /// The same, with so much of the disk reserved for orders.
+    pub fn reserving(reserve: ByteSize, site: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = format!(
             "[site]\nsite_id = \"s1\"\nname = \"Chez Léa\"\nsupport_contact = \"Support 01 23 45\"\n\
-             [store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n{site}",
+             [store]\ndata_dir = \"{}\"\n{site}",
             dir.path().display()
         );
-        let config = Config::from_layers(&[(Path::new("site.toml"), &site)]).unwrap();
+        let mut config = Config::from_layers(&[(Path::new("site.toml"), &site)]).unwrap();
+        config.store.orders_reserve = reserve;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
         let telemetry = Telemetry::default();
