@@ -281,7 +281,8 @@ async fn serve_connection<S: Service>(
     }
 }
 
-/// One request under its deadline; a panic of its handler is an answer too.
+/// One request under its deadline. Where panics unwind (tests, trials), one of its handler is an answer too; a release
+/// aborts, and the supervisor starts the server again.
 async fn answer<S: Service>(
     request: Request<Incoming>,
     peer: SocketAddr,
