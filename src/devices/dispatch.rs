@@ -44,6 +44,9 @@ const TICK: Duration = Duration::from_secs(5);
 /// proving that it turns. The rest expires at the next ticks.
 const EXPIRY_SLICES: usize = 16;
 
+/// An order that was given up is a condition for so long: it is no longer open and shows nowhere else.
+const EXPIRED_SHOWS: Duration = Duration::from_secs(3600);
+
 /// A device that cannot be reached for so long is a condition.
 const UNREACHABLE_SHOWS_AFTER: Duration = Duration::from_secs(30);
 
@@ -112,6 +115,8 @@ pub struct Dispatch {
     bells: HashMap<String, Arc<Bells>>,
     crowded: bool,
     release_after: Duration,
+    /// When a command was last given up.
+    expired_at: Option<Instant>,
 }
 
 impl Dispatch {
@@ -135,6 +140,7 @@ impl Dispatch {
             bells: HashMap::new(),
             crowded: false,
             release_after: RELEASE_AFTER,
+            expired_at: None,
         };
         (dispatch, handle)
     }
@@ -205,7 +211,10 @@ impl Dispatch {
         for _ in 0..EXPIRY_SLICES {
             match self.parts.store.orders.expire_commands(now_ms).await {
                 Ok(0) => break,
-                Ok(count) => warn!(event = "devices.commands_expired", count),
+                Ok(count) => {
+                    warn!(event = "devices.commands_expired", count);
+                    self.expired_at = Some(Instant::now());
+                }
                 Err(error) => {
                     warn!(event = "devices.expiry_failed", %error);
                     break;
@@ -390,6 +399,15 @@ impl Dispatch {
             conditions.clear(Code::NoDeviceForRole);
         } else {
             conditions.raise(Code::NoDeviceForRole, vacant.join(", "), now_ms);
+        }
+        match self.expired_at.map(|at| at.elapsed() < EXPIRED_SHOWS) {
+            Some(true) => {
+                conditions.raise(Code::OrdersExpired, "", now_ms);
+            }
+            Some(false) => {
+                conditions.clear(Code::OrdersExpired);
+            }
+            None => {}
         }
         let gone = self.links.unreachable_for(UNREACHABLE_SHOWS_AFTER);
         if gone.is_empty() {

@@ -32,6 +32,7 @@ const TOUCH_ORDERS: &[Code] = &[
     Code::OutboxParked,
     Code::DeviceUnreachable,
     Code::NoDeviceForRole,
+    Code::OrdersExpired,
     Code::OrdersSalvaged,
     Code::DiskFull,
     Code::DiskFailing,

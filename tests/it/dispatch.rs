@@ -172,6 +172,12 @@ fn a_command_nobody_took_in_time_is_never_executed_and_is_reported() {
     let shop = Shop::open_with(dir.path(), Duration::from_secs(1));
     shop.order("o-late");
     shop.wait_state("o-late", OrderState::Expired);
+    wait_for("the shop to be told", || {
+        shop.telemetry
+            .conditions
+            .holds(Code::OrdersExpired)
+            .then_some(())
+    });
     assert_eq!(
         shop.wait_told(1),
         [("o-late".to_owned(), "expired".to_owned())]
