@@ -3,11 +3,19 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use crate::vm::eventually;
 
 /// One answer of the guest; it may be busy booting.
 const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// QEMU makes the console's socket while it starts.
+const ATTACH_WITHIN: Duration = Duration::from_secs(20);
+
+/// So many tries without an answer, and the console is attached anew.
+const TRIES_PER_ATTACH: u32 = 8;
 
 /// Longest a command may take unless it says otherwise.
 pub const COMMAND_WITHIN: Duration = Duration::from_secs(90);
@@ -28,6 +36,7 @@ impl Ran {
 }
 
 pub struct Shell {
+    path: PathBuf,
     stream: UnixStream,
     heard: Vec<u8>,
     number: u32,
@@ -36,11 +45,9 @@ pub struct Shell {
 impl Shell {
     /// Connects to that console; the guest may still be off.
     pub fn attach(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(TRY_EVERY)).unwrap();
-        stream.set_write_timeout(Some(TRY_EVERY)).unwrap();
         Self {
-            stream,
+            path: path.to_owned(),
+            stream: connect(path),
             heard: Vec::new(),
             number: 0,
         }
@@ -49,11 +56,14 @@ impl Shell {
     /// Waits until the guest's shell answers; also after the guest has restarted.
     pub fn wait_until_up(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
-        loop {
+        for number in 1.. {
             assert!(
                 Instant::now() < deadline,
                 "no shell in the box after {within:?}"
             );
+            if number % TRIES_PER_ATTACH == 0 {
+                self.stream = connect(&self.path);
+            }
             // While the box boots nobody reads; a full pipe is as good as silence.
             let asked = self.stream.write_all(b"\necho sh\"\"ell-is-up\n");
             if asked.is_ok() && self.hear("shell-is-up", TRY_EVERY).is_some() {
@@ -119,10 +129,20 @@ impl Shell {
                 return None;
             }
             // A time-out only means: nothing yet.
-            if let Ok(length) = self.stream.read(&mut chunk) {
-                assert_ne!(length, 0, "the virtual machine closed its console");
-                self.heard.extend_from_slice(&chunk[..length]);
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(length) => self.heard.extend_from_slice(&chunk[..length]),
+                Err(_) => {}
             }
         }
     }
+}
+
+fn connect(path: &Path) -> UnixStream {
+    let stream = eventually("the shell's console is there", ATTACH_WITHIN, || {
+        UnixStream::connect(path).ok()
+    });
+    stream.set_read_timeout(Some(TRY_EVERY)).unwrap();
+    stream.set_write_timeout(Some(TRY_EVERY)).unwrap();
+    stream
 }
