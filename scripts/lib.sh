@@ -57,10 +57,10 @@ packages_of() {
         ;;
     image)
         printf '%s\n' mmdebstrap arch-test squashfs-tools cryptsetup-bin u-boot-qemu \
-            u-boot-tools device-tree-compiler libubootenv-tool mtools dosfstools gdisk \
-            e2fsprogs kmod cpio genimage zstd xz-utils openssl rauc qemu-user-static systemd uuid-runtime
+            u-boot-tools device-tree-compiler mtools dosfstools gdisk \
+            e2fsprogs kmod cpio genimage zstd xz-utils openssl rauc qemu-user-static binutils-aarch64-linux-gnu
         ;;
-    qemu) printf '%s\n' qemu-system-arm qemu-utils iproute2 mtools dosfstools ;;
+    qemu) printf '%s\n' qemu-system-arm iproute2 gdisk mtools dosfstools ;;
     peers)
         printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid dnsmasq-base iproute2 curl python3-venv
         # Debian's npm cannot be installed beside another Node.js that brings its own.
@@ -104,7 +104,7 @@ install_packages() {
     progress "apt update" apt-get update
     local package
     for package in "${missing[@]}"; do
-        case $package in qemu-system-arm | qemu-utils) qemu+=("$package") ;; *) common+=("$package") ;; esac
+        case $package in qemu-system-arm) qemu+=("$package") ;; *) common+=("$package") ;; esac
     done
     [ ${#common[@]} -eq 0 ] || progress "apt install $*" apt_install "${common[@]}"
     [ ${#qemu[@]} -eq 0 ] || install_qemu "${qemu[@]}"
