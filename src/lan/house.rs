@@ -28,7 +28,7 @@ use crate::config::{DevicesConfig, LanConfig, LanPort, SiteConfig};
 use crate::identity::{BoxIdentity, Secret};
 use crate::shutdown::Shutdown;
 use crate::store::{ReadError, Store, StoreEvent, WriteError};
-use crate::telemetry::{Gauge, Telemetry};
+use crate::telemetry::{Gauge, Telemetry, chain};
 
 /// Runs the self-diagnosis and gives its report as JSON text. Called on a blocking thread, one call at a time.
 pub type Checks = Arc<dyn Fn() -> String + Send + Sync>;
@@ -296,10 +296,7 @@ fn headers_only(answer: &mut Answer) {
 
 impl From<ReadError> for Box<Problem> {
     fn from(error: ReadError) -> Self {
-        warn!(
-            event = "lan.read_failed",
-            error = &error as &dyn std::error::Error
-        );
+        warn!(event = "lan.read_failed", error = chain(&error));
         Problem::new(Kind::Internal, "the box can't read its store")
     }
 }
@@ -311,10 +308,7 @@ impl From<WriteError> for Box<Problem> {
                 Problem::new(Kind::Busy, "more writes wait than the box takes").retry_after(1)
             }
             WriteError::Disk(_) => {
-                warn!(
-                    event = "lan.write_failed",
-                    error = &error as &dyn std::error::Error
-                );
+                warn!(event = "lan.write_failed", error = chain(&error));
                 Problem::new(
                     Kind::Storage,
                     "the box can't write to its disk; nothing was kept",

@@ -12,6 +12,7 @@ use super::problem::{Kind, Problem};
 use super::request::Ask;
 use crate::digest::Digest;
 use crate::store::catalogue::MEDIA_COLLECTION;
+use crate::telemetry::chain;
 
 /// Kinds that browsers only show. Anything else is served as bytes, whatever its document says.
 const SHOWN: &[&str] = &[
@@ -38,10 +39,7 @@ pub fn blob(house: &House, ask: &Ask, name: &str) -> Answered {
         .blobs
         .open(&digest)
         .map_err(|error| {
-            tracing::warn!(
-                event = "lan.blob_failed",
-                error = &error as &dyn std::error::Error
-            );
+            tracing::warn!(event = "lan.blob_failed", error = chain(&error));
             Problem::new(Kind::Internal, "the box can't read this file")
         })?
         .ok_or_else(|| not_found(name))?;

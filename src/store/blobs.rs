@@ -13,9 +13,9 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use super::room::{Room, RoomError};
-use super::writer::chain;
 use crate::digest::{Digest, Hasher};
 use crate::durable::fsync_dir;
+use crate::telemetry::chain;
 use crate::units::ByteSize;
 
 /// An open blob.

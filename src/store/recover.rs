@@ -28,6 +28,7 @@ use super::db::{self, OpenDatabaseError, PAGE_BYTES, Plan, with_suffix};
 use super::log::{Log, replay};
 use super::salvage::{Salvaged, salvage};
 use crate::durable::fsync_dir;
+use crate::telemetry::chain;
 
 /// Databases up to this size are checked before they are used: milliseconds.
 pub const CHECK_AT_OPEN_BYTES: u64 = 8 << 20;
@@ -72,7 +73,7 @@ pub(super) fn open_or_replace(
     let reason = match checked {
         Ok(conn) => return Ok((conn, None)),
         Err(CheckError::Open(error)) if !error.is_damage() => return Err(error),
-        Err(CheckError::Open(error)) => super::writer::chain(&error),
+        Err(CheckError::Open(error)) => chain(&error),
         Err(CheckError::Found(reason)) => reason,
     };
     let salvaged = replacement(path, plan, log.as_ref(), now_ms)?;

@@ -26,6 +26,7 @@ use tracing::warn;
 use super::check::Suspicion;
 use super::events::{StoreEvent, StoreEvents};
 use crate::clock::Clock;
+use crate::telemetry::chain;
 
 /// Jobs that may wait for a writer; one more is refused with [`WriteError::Busy`].
 pub const QUEUE_BOUND: usize = 1024;
@@ -408,16 +409,4 @@ fn transact(
 
 fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(drop)
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -8,7 +8,7 @@ mod logs;
 mod metrics;
 
 pub use conditions::{Code, Condition, Conditions, Severity};
-pub use logs::start_logs;
+pub use logs::{chain, start_logs};
 pub use metrics::{Counter, Gauge, Metrics};
 
 /// What every long-lived part is handed to tell about itself. Clones share everything.

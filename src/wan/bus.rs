@@ -21,12 +21,12 @@ use super::contract::FlowId;
 use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
 use super::sas;
 use super::time::PlatformTime;
-use super::worker::{Life, Next, StepError, Work, chain};
+use super::worker::{Life, Next, StepError, Work};
 use crate::config::{BusConfig, HttpsUrl};
 use crate::identity::Secret;
 use crate::store::orders::{InboxMessage, Received, Source};
 use crate::store::{Orders, ReadError, WriteError};
-use crate::telemetry::{Code, Counter, Telemetry};
+use crate::telemetry::{Code, Counter, Telemetry, chain};
 use crate::units::ByteSize;
 
 /// The service takes 256 KB a message in its usual tiers; a larger one is left to the broker's dead-letter queue.

@@ -19,7 +19,7 @@ use ureq::http::Method;
 use super::contract::FlowId;
 use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
 use super::media_document::{self, Wanted};
-use super::worker::{Life, Next, StepError, Work, chain, rest_on_bell};
+use super::worker::{Life, Next, StepError, Work, rest_on_bell};
 use crate::clock::Clock;
 use crate::config::{HttpsUrl, MediaConfig};
 use crate::digest::Digest;
@@ -27,7 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::store::blobs::{BlobWriter, WriteBlobError};
 use crate::store::catalogue::MEDIA_COLLECTION;
 use crate::store::{Bell, Blobs, Catalogue};
-use crate::telemetry::{Counter, Telemetry};
+use crate::telemetry::{Counter, Telemetry, chain};
 
 /// Documents read at a time while walking.
 const WALK_ITEMS: usize = 100;

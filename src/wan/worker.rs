@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::identity::dice;
 use crate::shutdown::Shutdown;
 use crate::store::{Bell, ReadError, WriteError};
+use crate::telemetry::chain;
 
 /// Refused credentials are tried again this seldom, unless back-off is slower still: a person has to act first.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(60);
@@ -212,21 +213,6 @@ fn cause_of(error: &StepError) -> &'static str {
         StepError::Write(_) | StepError::Read(_) => "store",
         StepError::Disk(_) => "disk",
     }
-}
-
-/// An error with its causes, for the log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
