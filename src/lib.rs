@@ -11,6 +11,7 @@ pub mod durable;
 pub mod identity;
 pub mod shutdown;
 pub mod units;
+pub mod version;
 
 // Rooms.
 pub mod cli;

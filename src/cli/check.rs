@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::{Files, VERSION};
+use super::Files;
 use crate::config::Config;
 use crate::diagnose::boot_report::BootReport;
 use crate::diagnose::checks::{Asked, Verdict, ask_all, worst};
 use crate::telemetry::start_logs;
+use crate::version::running;
 
 /// Exit code when something does not work.
 const FAILED: u8 = 1;
@@ -23,7 +24,7 @@ pub(super) fn check(files: &Files, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         println!(
             "{:#}",
-            serde_json::json!({ "version": VERSION, "verdict": verdict, "checks": answers })
+            serde_json::json!({ "version": running(), "verdict": verdict, "checks": answers })
         );
     } else {
         for answer in &answers {
@@ -47,7 +48,7 @@ pub(super) fn boot_report(files: &Files) -> anyhow::Result<ExitCode> {
     start_logs(&config.telemetry);
     println!(
         "{}",
-        BootReport::of_this_boot(VERSION, &config.store.data_dir).line()
+        BootReport::of_this_boot(running(), &config.store.data_dir).line()
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -12,15 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The version of this binary: the release label set at build time, else the package's.
-pub const VERSION: &str = match option_env!("COMPTOIR_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
+use crate::version::running;
 
 /// The local server of a shop.
 #[derive(Debug, Parser)]
-#[command(name = "comptoir", version = VERSION, about, propagate_version = true)]
+#[command(name = "comptoir", version = running(), about, propagate_version = true)]
 struct Arguments {
     #[command(flatten)]
     files: Files,
@@ -82,7 +78,7 @@ pub fn run() -> ExitCode {
         Command::Status { json } => status::run(&arguments.files, json),
         Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {
-            println!("comptoir {VERSION}");
+            println!("comptoir {}", running());
             Ok(ExitCode::SUCCESS)
         }
     };

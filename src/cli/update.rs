@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Files, VERSION};
+use super::Files;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LanPort};
 use crate::telemetry::start_logs;
@@ -20,6 +20,7 @@ use crate::update::install::{Now, install};
 use crate::update::probe::platform_is_up;
 use crate::update::slots::Slots;
 use crate::update::trial::Phase;
+use crate::version::running;
 
 /// Boots shown by `update status`.
 const BOOTS_SHOWN: usize = 10;
@@ -86,7 +87,7 @@ impl Update {
 pub(super) fn record_boot(config: &Config, facts: &BootFacts) {
     let mut history = History::load(&config.store.data_dir);
     let at = SystemClock::default().wall().to_string();
-    if let Err(error) = history.record_boot(facts, VERSION, &at) {
+    if let Err(error) = history.record_boot(facts, running(), &at) {
         tracing::error!(event = "update.record_failed", %error);
     }
 }
@@ -106,7 +107,7 @@ fn run_install(
     let mut print = |line: &str| println!("{line}");
     let now = Now {
         facts,
-        version: VERSION,
+        version: running(),
         platform_is_up: platform_is_up(config.lan.addr(LanPort::Front)) == Some(true),
     };
     let installed = install(
@@ -151,10 +152,11 @@ fn run_commit(
     } else {
         gate.commit(facts, &control)?
     };
+    let version = running();
     match passed {
-        Passed::Committed => println!("version {VERSION} is kept"),
-        Passed::NoTrial => println!("version {VERSION} is no trial; nothing was to be done"),
-        Passed::GaveUp { reason } => bail!("version {VERSION} is not kept: {reason}"),
+        Passed::Committed => println!("version {version} is kept"),
+        Passed::NoTrial => println!("version {version} is no trial; nothing was to be done"),
+        Passed::GaveUp { reason } => bail!("version {version} is not kept: {reason}"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -168,7 +170,7 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
     if as_json {
         let slots = slots.as_ref().ok();
         let status = json!({
-            "version": VERSION,
+            "version": running(),
             "slot": facts.slot,
             "in_trial": history.in_trial(facts),
             "this_boot": this_boot,
@@ -181,12 +183,13 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
         println!("{status:#}");
         return;
     }
+    let version = running();
     match &facts.slot {
         Some(slot) => println!(
-            "running   version {VERSION} from slot {slot}: {}",
+            "running   version {version} from slot {slot}: {}",
             story(this_boot)
         ),
-        None => println!("running   version {VERSION}; this machine has no slots"),
+        None => println!("running   version {version}; this machine has no slots"),
     }
     match &slots {
         Ok(slots) => print_slots(slots),

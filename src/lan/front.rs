@@ -17,6 +17,7 @@ use super::status;
 use crate::config::LanPort;
 use crate::digest::hex;
 use crate::identity::random_bytes;
+use crate::version;
 
 /// The LAN API, written by hand; a test holds it against the route table.
 const OPEN_API: &str = include_str!("openapi.json");
@@ -65,7 +66,7 @@ pub fn well_known(house: &House) -> Answered {
             "box_id": house.identity.id(),
             "box_key": hex(&house.identity.public_key()),
             "site_id": house.site.site_id,
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": version::running(),
             "ports": ports,
             "command_port": house.devices.command_port,
             "openapi": "/openapi.json",

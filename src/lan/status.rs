@@ -16,6 +16,7 @@ use crate::clock::rfc3339;
 use crate::config::LanPort;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::{Code, Severity};
+use crate::version;
 
 /// A status is this old at most; however many ask, it is put together once in this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -238,7 +239,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         box_id: house.identity.id().to_owned(),
         site_id: house.site.site_id.clone(),
         site_name: house.site.name.clone(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: version::running(),
         now: rfc3339(now_ms).unwrap_or_default(),
         now_ms,
         started_at_ms: house.started_at_ms,

@@ -67,6 +67,7 @@ pub fn good_update_is_tried_and_kept(world: &mut World) {
     world.wait_for_boot();
     let status = status(world);
     assert_eq!(status["slot"], "B", "{status}");
+    assert_eq!(status["version"], GOOD_VERSION, "{status}");
     assert_eq!(status["in_trial"], false, "{status}");
     assert_eq!(status["failed"], serde_json::json!([]), "{status}");
 }
