@@ -48,9 +48,15 @@ impl Platform {
             .append(true)
             .open(self.dir.join("log"))
             .unwrap();
+        let emulator_path = build_dir().join("platform-emulator");
+        assert!(
+            emulator_path.exists(),
+            "no {}; `cargo build --workspace` makes it",
+            emulator_path.display()
+        );
         let process = Command::new("ip")
             .args(["netns", "exec", &self.netns])
-            .arg(build_dir().join("platform-emulator"))
+            .arg(&emulator_path)
             .args(["--listen", "0.0.0.0:443", "--site", SITE, "--token", TOKEN])
             .args(["--bus-key-name", BUS_KEY_NAME, "--bus-key", BUS_KEY])
             .args(["--control", &format!("{}:8446", self.address)])
