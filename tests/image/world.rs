@@ -1,7 +1,7 @@
 //! One shop: LAN, proxy, platform, and the box with its installer's stick.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::platform::{self, Platform};
 use crate::shell::Shell;
 use crate::vm::{BOOT_WITHIN, Vm, build_dir, eventually};
 
-/// The LAN of these tests: far from those people use for `scripts/run --port-offset`.
-const LAN: u8 = 249;
+/// The LANs of these tests: far from those people use for `scripts/run --port-offset`. Each run takes a free one.
+const LANS: std::ops::RangeInclusive<u8> = 241..=249;
 
 /// Products the platform knows.
 pub const PRODUCTS: usize = 2000;
@@ -30,6 +30,18 @@ pub struct World {
     pub shell: Shell,
     pub boot_report: Value,
     token: Option<String>,
+    /// Held as long as the LAN is used; given back by the operating system however we end.
+    _lan_lock: File,
+}
+
+/// A LAN that no other run on this machine uses; what a dead run left of it may be taken down.
+fn take_lan() -> (u8, File) {
+    LANS.rev()
+        .find_map(|lan| {
+            let lock = File::create(format!("/run/comptoir-{lan}.lock")).unwrap();
+            lock.try_lock().is_ok().then_some((lan, lock))
+        })
+        .expect("one of the tests' LANs is free")
 }
 
 /// Barcode of a product by its number.
@@ -44,7 +56,8 @@ impl World {
         let catalogue_path = dir.join("catalogue.ndjson");
         fs::write(&catalogue_path, catalogue()).unwrap();
         let stick_dir = dir.join("stick");
-        let mut vm = Vm::on_a_fresh_lan(LAN, &dir.join("box"), &stick_dir);
+        let (lan, lan_lock) = take_lan();
+        let mut vm = Vm::on_a_fresh_lan(lan, &dir.join("box"), &stick_dir);
         let platform = Platform::start(&vm, &dir.join("platform"), &catalogue_path);
         fill_stick(&stick_dir, &dir, &platform.ca_path(), &vm.address(1));
         let shell = vm.power_on();
@@ -54,6 +67,7 @@ impl World {
             shell,
             boot_report: Value::Null,
             token: None,
+            _lan_lock: lan_lock,
         };
         world.wait_for_boot();
         world
