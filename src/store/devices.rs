@@ -120,20 +120,18 @@ impl Devices {
             path: path.to_path_buf(),
             source,
         })?;
-        let writer = Writer::start(WriterParts {
-            name: PLAN.name,
-            conn,
-            suspicion,
-            clock,
-            events,
-            housekeeping: Box::new(|conn, _| db::give_space_back(conn)),
-            after_commit: Box::new(|_| {}),
-        })
-        .map_err(|source| OpenDatabaseError::File {
-            attempt: "start the writer of",
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let writer = Writer::start(
+            path,
+            WriterParts {
+                name: PLAN.name,
+                conn,
+                suspicion,
+                clock,
+                events,
+                housekeeping: Box::new(|conn, _| db::give_space_back(conn)),
+                after_commit: Box::new(|_| {}),
+            },
+        )?;
         Ok(Self {
             writer,
             known: Arc::new(RwLock::new(known)),

@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::check::Suspicion;
+use super::db::OpenDatabaseError;
 use super::events::{StoreEvent, StoreEvents};
 use crate::clock::Clock;
 use crate::telemetry::chain;
@@ -176,7 +178,11 @@ impl Drop for Shared {
 }
 
 impl Writer {
-    pub(super) fn start(parts: WriterParts) -> std::io::Result<Self> {
+    /// Starts the writer thread of the database at `path`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(path: &Path, parts: WriterParts) -> Result<Self, OpenDatabaseError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE_BOUND);
         let done = Arc::new(AtomicU64::new(0));
         let worker = Worker {
@@ -186,7 +192,12 @@ impl Writer {
         };
         let thread = std::thread::Builder::new()
             .name(format!("write-{}", worker.parts.name))
-            .spawn(move || worker.run())?;
+            .spawn(move || worker.run())
+            .map_err(|source| OpenDatabaseError::File {
+                attempt: "start the writer of",
+                path: path.to_path_buf(),
+                source,
+            })?;
         Ok(Self(Arc::new(Shared {
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),

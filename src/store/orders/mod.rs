@@ -96,20 +96,18 @@ impl Orders {
         let readers = Arc::new(readers);
         let wal_readers = Arc::clone(&readers);
         let wal_of: PathBuf = path.to_path_buf();
-        let writer = Writer::start(WriterParts {
-            name: PLAN.name,
-            conn,
-            suspicion,
-            clock,
-            events,
-            housekeeping: Box::new(keep::keep_house),
-            after_commit: Box::new(move |conn| db::bound_wal(conn, &wal_of, &wal_readers)),
-        })
-        .map_err(|source| OpenDatabaseError::File {
-            attempt: "start the writer of",
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let writer = Writer::start(
+            path,
+            WriterParts {
+                name: PLAN.name,
+                conn,
+                suspicion,
+                clock,
+                events,
+                housekeeping: Box::new(keep::keep_house),
+                after_commit: Box::new(move |conn| db::bound_wal(conn, &wal_of, &wal_readers)),
+            },
+        )?;
         Ok(Self {
             writer,
             readers,
