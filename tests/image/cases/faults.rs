@@ -18,7 +18,8 @@ const BACK_AFTER_A_HANG: Duration = Duration::from_secs(120);
 /// Orders that must be acknowledged before the plug is pulled.
 const ORDERS_BEFORE_THE_CUT: usize = 30;
 
-const FIND_SERVER: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^/usr/bin/comptoir serve\\|^comptoir serve' && basename $p; done; true";
+/// A process that ends while it is looked at makes the shell complain about its vanished file, which is no finding.
+const FIND_SERVER: &str = "{ for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q '^/usr/bin/comptoir serve\\|^comptoir serve' && basename $p; done; } 2>/dev/null; true";
 
 fn server_pid(world: &mut World) -> Option<u32> {
     world
@@ -26,10 +27,7 @@ fn server_pid(world: &mut World) -> Option<u32> {
         .run(FIND_SERVER)
         .ok()
         .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+        .find_map(|line| line.trim().parse().ok())
 }
 
 /// Sends `signal` to the server while customers ask, and waits until another one has taken over.
