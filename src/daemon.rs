@@ -35,6 +35,7 @@ use crate::supervisor::heartbeat::{Progress, Sender};
 use crate::supervisor::reasons::{Reason, Reasons};
 use crate::supervisor::sockets::{ClaimError, LanSockets};
 use crate::telemetry::{Code, Telemetry};
+use crate::wan::credentials::Credentials;
 use crate::wan::{StartWanError, Wan, WanParts};
 
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
@@ -145,7 +146,7 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
     )?;
     let wan = Wan::start(WanParts {
         config: config.wan.clone(),
-        site_id: config.site.site_id.clone(),
+        credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
         store: store.clone(),
         telemetry,
         clock,

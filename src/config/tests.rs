@@ -68,7 +68,7 @@ fn later_layers_win_key_by_key() {
     .unwrap();
     assert_eq!(config.site.name, "b");
     assert_eq!(config.site.site_id, "s1");
-    assert_eq!(config.wan.bus.queue, "site-s1");
+    assert_eq!(config.wan.bus.queue, "");
     assert_eq!(config.wan.ca_files, [Path::new("/stick/ca.pem")]);
 }
 

@@ -159,7 +159,7 @@ pub struct PullConfig {
 pub struct BusConfig {
     /// Off: orders come through the API only.
     pub enabled: bool,
-    /// Queue, or `TOPIC/subscriptions/NAME`.
+    /// Queue, or `TOPIC/subscriptions/NAME`; empty: `site-SITE_ID`.
     pub queue: String,
     /// The SAS rule's name.
     pub key_name: String,
@@ -195,11 +195,6 @@ impl WanConfig {
         if max < first {
             reader.refuse("wan.retry_max_s", "is shorter than wan.retry_first_ms");
         }
-        let site_id = reader.text("site.site_id");
-        let queue = match reader.text("wan.bus.queue") {
-            queue if queue.is_empty() => format!("site-{site_id}"),
-            queue => queue,
-        };
         let ca_files = reader.texts("wan.trust.ca_files");
         Self {
             api_url: url(reader, "wan.api_url"),
@@ -224,7 +219,7 @@ impl WanConfig {
             },
             bus: BusConfig {
                 enabled: reader.flag("wan.bus.enabled"),
-                queue,
+                queue: reader.text("wan.bus.queue"),
                 key_name: reader.text("wan.bus.key_name"),
                 key: reader.secret("wan.bus.key"),
                 wait: reader.seconds("wan.bus.wait_s", 0..=60),

@@ -4,33 +4,46 @@ use std::time::Duration;
 
 use ureq::http::Method;
 
-use super::egress::{Answer, Client, EgressError, Request};
+use super::contract::FlowId;
+use super::credentials::{ApiAccess, Credentials};
+use super::egress::{Answer, Client, EgressError, Request, no_credentials};
 use super::sas::percent_encoded;
 use super::time::PlatformTime;
 use crate::config::HttpsUrl;
 use crate::identity::Secret;
 
+/// After a refusal, how long another token is waited for before the refusal counts.
+const NEW_TOKEN_WAIT: Duration = Duration::from_secs(10);
+
 /// The platform's API, for one site.
 #[derive(Clone)]
 pub(super) struct Api {
     client: Client,
-    base: String,
-    authorization: Secret,
+    url: HttpsUrl,
+    credentials: Credentials,
     time: PlatformTime,
+}
+
+/// A question below the site, before it is known who asks.
+struct Question<'a> {
+    method: Method,
+    path: &'a str,
+    headers: &'a [(&'static str, &'a str)],
+    body: Option<&'a [u8]>,
+    hold: Duration,
 }
 
 impl Api {
     pub(super) fn new(
         client: Client,
         url: &HttpsUrl,
-        site_id: &str,
-        token: &Secret,
+        credentials: Credentials,
         time: PlatformTime,
     ) -> Self {
         Self {
             client,
-            base: format!("{url}/v1/sites/{}", percent_encoded(site_id)),
-            authorization: Secret::new(format!("Bearer {}", token.expose())),
+            url: url.clone(),
+            credentials,
             time,
         }
     }
@@ -43,14 +56,10 @@ impl Api {
         hold: Duration,
     ) -> Result<Answer, EgressError> {
         let encoding = if gzip { "gzip, identity" } else { "identity" };
-        let headers = [
-            ("authorization", self.authorization.expose()),
-            ("accept-encoding", encoding),
-        ];
-        self.send(&Request {
+        self.ask(&Question {
             method: Method::GET,
-            url: &format!("{}{path_and_query}", self.base),
-            headers: &headers,
+            path: path_and_query,
+            headers: &[("accept-encoding", encoding)],
             body: None,
             hold,
         })
@@ -63,22 +72,49 @@ impl Api {
         idempotency_key: &str,
         body: &[u8],
     ) -> Result<Answer, EgressError> {
-        let headers = [
-            ("authorization", self.authorization.expose()),
-            ("idempotency-key", idempotency_key),
-            ("content-type", "application/json"),
-        ];
-        self.send(&Request {
+        self.ask(&Question {
             method: Method::POST,
-            url: &format!("{}{path}", self.base),
-            headers: &headers,
+            path,
+            headers: &[
+                ("idempotency-key", idempotency_key),
+                ("content-type", "application/json"),
+            ],
             body: Some(body),
             hold: Duration::ZERO,
         })
     }
 
-    fn send(&self, request: &Request<'_>) -> Result<Answer, EgressError> {
-        let answer = self.client.send(request)?;
+    fn ask(&self, question: &Question<'_>) -> Result<Answer, EgressError> {
+        let access = self.access()?;
+        let answer = self.ask_as(&access, question)?;
+        if answer.status() != 401 || !access.is_renewable {
+            return Ok(answer);
+        }
+        self.credentials.refused(access.version);
+        if !self.credentials.wait_change(access.version, NEW_TOKEN_WAIT) {
+            return Ok(answer);
+        }
+        self.ask_as(&self.access()?, question)
+    }
+
+    fn access(&self) -> Result<ApiAccess, EgressError> {
+        self.credentials
+            .api()
+            .ok_or_else(|| no_credentials(FlowId::Api))
+    }
+
+    fn ask_as(&self, access: &ApiAccess, question: &Question<'_>) -> Result<Answer, EgressError> {
+        let authorization = Secret::new(format!("Bearer {}", access.token.expose()));
+        let mut headers = vec![("authorization", authorization.expose())];
+        headers.extend_from_slice(question.headers);
+        let site = percent_encoded(&access.site_id);
+        let answer = self.client.send(&Request {
+            method: question.method.clone(),
+            url: &format!("{}/v1/sites/{site}{}", self.url, question.path),
+            headers: &headers,
+            body: question.body,
+            hold: question.hold,
+        })?;
         self.time.observe(answer.date());
         Ok(answer)
     }

@@ -18,7 +18,8 @@ use ureq::http::Method;
 
 use super::broker::{Lock, read_lock};
 use super::contract::FlowId;
-use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
+use super::credentials::{BusAccess, Credentials, entity_url};
+use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer, no_credentials};
 use super::sas;
 use super::time::PlatformTime;
 use super::worker::{Life, Next, StepError, Work};
@@ -41,12 +42,21 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 /// The worker.
 pub(super) struct Bus {
     client: Client,
-    entity_url: String,
+    url: HttpsUrl,
+    credentials: Credentials,
     config: BusConfig,
     orders: Orders,
     time: PlatformTime,
-    signature: Option<(Secret, i64)>,
+    signature: Option<Signature>,
     report: BusReport,
+}
+
+/// A signature this box made.
+struct Signature {
+    text: Secret,
+    made_at_s: i64,
+    /// Of the credentials it was made with.
+    version: u64,
 }
 
 /// What the bus tells of itself.
@@ -63,6 +73,7 @@ impl Bus {
     pub(super) fn new(
         client: Client,
         url: &HttpsUrl,
+        credentials: Credentials,
         config: BusConfig,
         orders: Orders,
         time: PlatformTime,
@@ -71,7 +82,8 @@ impl Bus {
         let metrics = &telemetry.metrics;
         Self {
             client,
-            entity_url: format!("{url}/{}", entity_path(&config.queue)),
+            url: url.clone(),
+            credentials,
             config,
             orders,
             time,
@@ -100,7 +112,7 @@ impl Bus {
 
     fn ask(&mut self, method: &Method, path: &str, hold: Duration) -> Result<Answer, EgressError> {
         let answer = self.ask_once(method, path, hold)?;
-        if answer.status() == 401 && !self.is_signature_fresh() {
+        if answer.status() == 401 && self.signature.is_some() && !self.is_signature_fresh() {
             // The answer told the platform's time, and the signature was made by another: the clock was wrong, not the key.
             tracing::info!(
                 event = "bus.clock_corrected",
@@ -117,10 +129,13 @@ impl Bus {
         path: &str,
         hold: Duration,
     ) -> Result<Answer, EgressError> {
-        let signature = self.signature();
+        let missing = || no_credentials(FlowId::Bus);
+        let entity = self.credentials.bus_entity().ok_or_else(missing)?;
+        let entity_url = entity_url(self.url.as_str(), &entity);
+        let signature = self.signature(&entity_url).ok_or_else(missing)?;
         let answer = self.client.send(&Request {
             method: method.clone(),
-            url: &format!("{}/messages/{path}", self.entity_url),
+            url: &format!("{entity_url}/messages/{path}"),
             headers: &[("authorization", signature.expose())],
             body: None,
             hold,
@@ -132,25 +147,39 @@ impl Bus {
     /// A signature of a later time than now is none: it was made by a wrong clock.
     fn is_signature_fresh(&self) -> bool {
         let now_s = self.time.now_ms() / 1000;
-        self.signature.as_ref().is_some_and(|(_, made_at_s)| {
-            (-CLOCK_TOLERANCE_S..SIGNATURE_LIFE_S / 2).contains(&(now_s - made_at_s))
+        self.signature.as_ref().is_some_and(|signature| {
+            signature.version == self.credentials.version()
+                && (-CLOCK_TOLERANCE_S..SIGNATURE_LIFE_S / 2)
+                    .contains(&(now_s - signature.made_at_s))
         })
     }
 
-    fn signature(&mut self) -> Secret {
-        if let Some((signature, _)) = self
+    /// The platform's signature, or one of our own with the installer's key; `None` without either.
+    fn signature(&mut self, entity_url: &str) -> Option<Secret> {
+        let version = self.credentials.version();
+        let (name, key) = match self.credentials.bus()? {
+            BusAccess::Sas { token, .. } => {
+                self.signature = None;
+                return Some(token);
+            }
+            BusAccess::Key { name, key } => (name, key),
+        };
+        if let Some(signature) = self
             .signature
             .as_ref()
             .filter(|_| self.is_signature_fresh())
         {
-            return signature.clone();
+            return Some(signature.text.clone());
         }
         let now_s = self.time.now_ms() / 1000;
         let expiry = u64::try_from(now_s + SIGNATURE_LIFE_S).unwrap_or(0);
-        let config = &self.config;
-        let signature = sas::sign(&self.entity_url, &config.key_name, &config.key, expiry);
-        self.signature = Some((signature.clone(), now_s));
-        signature
+        let text = sas::sign(entity_url, &name, &key, expiry);
+        self.signature = Some(Signature {
+            text: text.clone(),
+            made_at_s: now_s,
+            version,
+        });
+        Some(text)
     }
 
     fn receive(&mut self) -> Result<Option<(Lock, Vec<u8>)>, StepError> {
@@ -275,28 +304,5 @@ impl BusReport {
         self.telemetry
             .conditions
             .raise(Code::OrderParked, reason, now_ms);
-    }
-}
-
-/// Each segment of `QUEUE` or `TOPIC/subscriptions/NAME`, percent-encoded.
-fn entity_path(queue: &str) -> String {
-    queue
-        .split('/')
-        .map(sas::percent_encoded)
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_or_a_subscription_keeps_its_slashes() {
-        assert_eq!(entity_path("site-1"), "site-1");
-        assert_eq!(
-            entity_path("t 1/subscriptions/$s"),
-            "t%201/subscriptions/%24s"
-        );
     }
 }

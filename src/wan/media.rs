@@ -17,6 +17,7 @@ use std::time::Duration;
 use ureq::http::Method;
 
 use super::contract::FlowId;
+use super::credentials::Credentials;
 use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
 use super::media_document::{self, Wanted};
 use super::worker::{Life, Next, StepError, Work, rest_on_bell};
@@ -46,6 +47,7 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct MediaParts {
     pub(super) client: Client,
     pub(super) media_url: HttpsUrl,
+    pub(super) credentials: Credentials,
     pub(super) config: MediaConfig,
     pub(super) catalogue: Catalogue,
     pub(super) blobs: Blobs,
@@ -192,9 +194,11 @@ impl Media {
                 headers.push(("if-match", etag));
             }
         }
+        let signature = self.parts.credentials.media_sas();
+        let url = media_document::signed(&partial.wanted.url, signature.as_ref());
         let request = Request {
             method: Method::GET,
-            url: &partial.wanted.url,
+            url: &url,
             headers: &headers,
             body: None,
             hold: Duration::ZERO,

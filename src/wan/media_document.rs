@@ -1,10 +1,13 @@
 //! A document of collection `media`: which blob, how large, and where to fetch it. Only from the configured host: a
 //! document comes from outside and must not send the box (or its proxy) anywhere else.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use crate::config::HttpsUrl;
 use crate::digest::Digest;
+use crate::identity::Secret;
 use crate::units::ByteSize;
 
 /// What is to be fetched.
@@ -66,6 +69,20 @@ pub(super) fn read(
     })
 }
 
+/// The address with this site's signature; one that brings its own keeps it byte for byte.
+pub(super) fn signed<'a>(url: &'a str, signature: Option<&Secret>) -> Cow<'a, str> {
+    let query = url.split_once('?').map(|(_, query)| query);
+    let has_its_own =
+        query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("sig=")));
+    match signature {
+        Some(signature) if !has_its_own => {
+            let separator = if query.is_some() { '&' } else { '?' };
+            Cow::Owned(format!("{url}{separator}{}", signature.expose()))
+        }
+        _ => Cow::Borrowed(url),
+    }
+}
+
 fn is_below(url: &str, media_url: &HttpsUrl) -> bool {
     let Ok(uri) = url.parse::<ureq::http::Uri>() else {
         return false;
@@ -101,6 +118,27 @@ mod tests {
         let wanted = check(DIGEST, url, 10).unwrap();
         assert_eq!((wanted.url.as_str(), wanted.size), (url, 10));
         assert!(check(DIGEST, "https://MEDIA.example/a", 1).is_ok());
+    }
+
+    #[test]
+    fn the_sites_signature_is_added_only_where_there_is_none() {
+        let signature = Secret::new("sv=1&sig=a%2Fb");
+        let signed = |url| signed(url, Some(&signature)).into_owned();
+        let host = "https://media.example";
+        assert_eq!(
+            signed("https://media.example/a"),
+            format!("{host}/a?sv=1&sig=a%2Fb")
+        );
+        assert_eq!(
+            signed("https://media.example/a?x=1"),
+            format!("{host}/a?x=1&sv=1&sig=a%2Fb")
+        );
+        let own = "https://media.example/a?sv=2&sig=c%2Fd";
+        assert_eq!(signed(own), own);
+        assert_eq!(
+            super::signed("https://media.example/a", None),
+            "https://media.example/a"
+        );
     }
 
     #[test]

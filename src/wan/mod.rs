@@ -18,6 +18,7 @@ mod api;
 mod broker;
 mod bus;
 pub mod contract;
+pub mod credentials;
 pub mod egress;
 mod lines;
 mod media;
@@ -52,19 +53,20 @@ pub use worker::{LIFE_SIGN, REFUSED_PAUSE};
 
 use api::Api;
 use bus::Bus;
+use credentials::Credentials;
 use egress::{Client, Egress};
 use media::Media;
 use pull::{Pull, PullReport};
 use push::Push;
 use time::PlatformTime;
-use worker::{Life, Work};
+use worker::{Frame, Life, Work};
 
 /// What the workers work with.
 pub struct WanParts {
     /// The `[wan]` section.
     pub config: WanConfig,
-    /// The site; empty while the box is not enrolled.
-    pub site_id: String,
+    /// What may be shown to the platform's hosts; it may come later.
+    pub credentials: Credentials,
     /// The store.
     pub store: Store,
     /// Where conditions and metrics go.
@@ -131,8 +133,8 @@ pub struct Wan;
 impl Wan {
     /// Starts a thread for every flow that is switched on and set up, and one that looks after them.
     ///
-    /// A box without site or token starts none: the shop is served, and the condition `wan.not_enrolled` says why nothing
-    /// comes in.
+    /// A worker whose credentials are missing waits for them: the shop is served meanwhile, and the condition
+    /// `wan.not_enrolled` says why nothing comes in.
     ///
     /// # Errors
     /// [`StartWanError`]
@@ -154,22 +156,20 @@ impl Wan {
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
             conditions.raise(Code::CaFileRefused, text.join("; "), now_ms);
         }
-        let missing = match (parts.site_id.is_empty(), parts.config.token.is_empty()) {
-            (true, _) => Some("site.site_id is empty"),
-            (false, true) => Some("wan.token is empty"),
-            (false, false) => None,
-        };
-        if let Some(missing) = missing {
-            conditions.raise(Code::NotEnrolled, missing, now_ms);
-            return Ok(handle);
-        }
-        conditions.clear(Code::NotEnrolled);
         let mut watched = Vec::new();
         for (worker, client, work) in workers(&parts, &egress, &handle) {
             let life = Life::new(Arc::clone(&parts.clock));
             handle.lives.push(life.clone());
             watched.push((worker, client, life.clone()));
-            parts.spawn(worker, work, life, handle.outcomes.clone(), running.clone())?;
+            let frame = Frame {
+                worker,
+                life,
+                retry: parts.config.retry,
+                credentials: parts.credentials.clone(),
+                outcomes: handle.outcomes.clone(),
+                shutdown: parts.shutdown.clone(),
+            };
+            spawn(frame, work, running.clone())?;
         }
         let (shutdown, clock) = (parts.shutdown.clone(), Arc::clone(&parts.clock));
         Builder::new()
@@ -183,28 +183,19 @@ impl Wan {
     }
 }
 
-impl WanParts {
-    fn spawn(
-        &self,
-        worker: Worker,
-        mut work: Box<dyn Work>,
-        life: Life,
-        outcomes: Outcomes,
-        running: Sender<()>,
-    ) -> Result<(), StartWanError> {
-        let (retry, shutdown) = (self.config.retry, self.shutdown.clone());
-        Builder::new()
-            .name(format!("wan-{}", worker.name()))
-            .spawn(move || {
-                worker::run(worker, &mut *work, &life, retry, &outcomes, &shutdown);
-                drop(running);
-            })
-            .map_err(StartWanError::Thread)?;
-        Ok(())
-    }
+/// Starts a worker's thread, which holds `running` until it ends.
+fn spawn(frame: Frame, mut work: Box<dyn Work>, running: Sender<()>) -> Result<(), StartWanError> {
+    Builder::new()
+        .name(format!("wan-{}", frame.worker.name()))
+        .spawn(move || {
+            worker::run(&frame, &mut *work);
+            drop(running);
+        })
+        .map_err(StartWanError::Thread)?;
+    Ok(())
 }
 
-/// The workers that are switched on and set up.
+/// The workers that are switched on.
 fn workers(
     parts: &WanParts,
     egress: &Egress,
@@ -220,8 +211,8 @@ fn workers(
     let mut list: Vec<(Worker, Client, Box<dyn Work>)> = Vec::new();
     let client = |worker: Worker| egress.client(worker.flow());
     let api = |client: &Client| {
-        let (url, token) = (&config.api_url, &config.token);
-        Api::new(client.clone(), url, &parts.site_id, token, handle.time())
+        let credentials = parts.credentials.clone();
+        Api::new(client.clone(), &config.api_url, credentials, handle.time())
     };
     if config.pull.enabled {
         let client = client(Worker::Pull);
@@ -234,16 +225,12 @@ fn workers(
         );
         list.push((Worker::Pull, client, Box::new(pull)));
     }
-    if config.bus.enabled && (config.bus.key_name.is_empty() || config.bus.key.is_empty()) {
-        tracing::info!(
-            event = "bus.not_set_up",
-            missing = "wan.bus.key_name or wan.bus.key"
-        );
-    } else if config.bus.enabled {
+    if config.bus.enabled {
         let client = client(Worker::Bus);
         let bus = Bus::new(
             client.clone(),
             &config.bus_url,
+            parts.credentials.clone(),
             config.bus.clone(),
             store.orders.clone(),
             handle.time(),
@@ -270,6 +257,7 @@ fn workers(
         let media = Media::new(media::MediaParts {
             client: client.clone(),
             media_url: config.media_url.clone(),
+            credentials: parts.credentials.clone(),
             config: config.media.clone(),
             catalogue: store.catalogue.clone(),
             blobs: store.blobs.clone(),

@@ -72,7 +72,26 @@ pub struct Outcome {
     /// Since when it is so, milliseconds since 1970.
     pub since_ms: i64,
     #[serde(skip)]
-    sorted: Option<Cause>,
+    ended: Ended,
+}
+
+/// How a try ended, sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// It was not made: credentials are missing.
+    Waits,
+    Failed(Cause),
+}
+
+impl Ended {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Well => None,
+            Self::Waits => Some("no_credentials"),
+            Self::Failed(cause) => Some(cause.as_str()),
+        }
+    }
 }
 
 /// The last outcomes. Clones share them.
@@ -103,33 +122,38 @@ impl Outcomes {
 
     /// The worker's try did what it should.
     pub(super) fn succeeded(&self, worker: Worker) {
-        self.record(worker, None, String::new());
+        self.record(worker, Ended::Well, String::new());
+    }
+
+    /// The worker can't begin for want of `missing`. True when that is new.
+    pub(super) fn waits(&self, worker: Worker, missing: &str) -> bool {
+        self.record(worker, Ended::Waits, missing.to_owned())
     }
 
     /// The worker's try failed at the network or the host. True when the last one did not, or for another cause: worth a
     /// line in the log, where a month offline must not write one a minute.
     pub(super) fn failed(&self, worker: Worker, error: &EgressError) -> bool {
-        self.record(worker, Some(error.cause), error.to_string())
+        self.record(worker, Ended::Failed(error.cause), error.to_string())
     }
 
-    fn record(&self, worker: Worker, cause: Option<Cause>, detail: String) -> bool {
+    fn record(&self, worker: Worker, ended: Ended, detail: String) -> bool {
         let now_ms = self.clock.wall_ms();
         let mut table = self.table.lock().expect("no holder of this lock panics");
         let last = table.get(&worker);
-        let failures = match cause {
-            None => 0,
-            Some(_) => last.map_or(0, |last| last.failures).saturating_add(1),
+        let failures = match ended {
+            Ended::Well | Ended::Waits => 0,
+            Ended::Failed(_) => last.map_or(0, |last| last.failures).saturating_add(1),
         };
-        let same = last.filter(|last| last.sorted == cause);
+        let same = last.filter(|last| last.ended == ended);
         let (is_new, since_ms) = (same.is_none(), same.map_or(now_ms, |last| last.since_ms));
         let outcome = Outcome {
             worker,
-            cause: cause.map(Cause::as_str),
+            cause: ended.code(),
             detail,
             failures,
             at_ms: now_ms,
             since_ms,
-            sorted: cause,
+            ended,
         };
         table.insert(worker, outcome);
         self.tell(&table, now_ms);
@@ -140,7 +164,10 @@ impl Outcomes {
         let draw = |code, holds: &dyn Fn(&Outcome, Cause) -> bool| {
             let found: Vec<String> = table
                 .values()
-                .filter(|outcome| outcome.sorted.is_some_and(|cause| holds(outcome, cause)))
+                .filter(|outcome| match outcome.ended {
+                    Ended::Failed(cause) => holds(outcome, cause),
+                    Ended::Well | Ended::Waits => false,
+                })
                 .map(|outcome| {
                     let code = outcome.cause.unwrap_or_default();
                     format!("{}: {code}: {}", outcome.worker.name(), outcome.detail)
@@ -152,6 +179,18 @@ impl Outcomes {
                 self.conditions.raise(code, found.join("; "), now_ms);
             }
         };
+        let mut of_api = table
+            .values()
+            .filter(|outcome| outcome.worker.flow() == FlowId::Api);
+        match of_api.find(|outcome| outcome.ended == Ended::Waits) {
+            Some(waiting) => {
+                self.conditions
+                    .raise(Code::NotEnrolled, waiting.detail.clone(), now_ms);
+            }
+            None => {
+                self.conditions.clear(Code::NotEnrolled);
+            }
+        }
         draw(Code::Unauthorized, &|_, cause| is_refusal(cause));
         for (code, flow) in [
             (Code::ApiUnreachable, FlowId::Api),

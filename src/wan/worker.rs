@@ -1,6 +1,7 @@
 //! What all workers share: steps, back-off, and proof of life.
 //!
 //! ```text
+//!   credentials missing: wait until there are some
 //!            Ok(Again)                      Err: wait(back-off, Retry-After)
 //!   step ---------------> step      step ------------------------------------> step
 //!        ---------------> step           Err(401, 403): pause ---------------> step
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::credentials::Credentials;
 use super::egress::{Cause, EgressError};
 use super::outcome::{Outcomes, Worker, is_refusal};
 use crate::backoff::Backoff;
@@ -121,18 +123,38 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a worker's thread needs beside its work.
+pub(super) struct Frame {
+    pub(super) worker: Worker,
+    pub(super) life: Life,
+    pub(super) retry: Backoff,
+    pub(super) credentials: Credentials,
+    pub(super) outcomes: Outcomes,
+    pub(super) shutdown: Shutdown,
+}
+
 /// Calls `work.step` until the shutdown.
-pub(super) fn run(
-    worker: Worker,
-    work: &mut dyn Work,
-    life: &Life,
-    retry: Backoff,
-    outcomes: &Outcomes,
-    shutdown: &Shutdown,
-) {
+pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
+    let Frame {
+        worker,
+        life,
+        retry,
+        credentials,
+        outcomes,
+        shutdown,
+    } = frame;
+    let (worker, retry) = (*worker, *retry);
     let mut failures = 0_u32;
     while !shutdown.is_triggered() {
         life.sign();
+        let version = credentials.version();
+        if let Some(missing) = credentials.missing_for(worker) {
+            if outcomes.waits(worker, missing) {
+                tracing::info!(event = "wan.worker_waits", worker = worker.name(), missing);
+            }
+            let _ = credentials.wait_change(version, CREDENTIALS_SLICE);
+            continue;
+        }
         let (rest, is_idle) = match work.step(life) {
             Ok(next) => {
                 failures = 0;
@@ -176,6 +198,9 @@ pub(super) fn run(
     }
 }
 
+/// The shutdown is looked for this often while credentials are waited for.
+const CREDENTIALS_SLICE: Duration = Duration::from_millis(250);
+
 /// The shutdown is looked for this often while a bell is waited for.
 const BELL_SLICE: Duration = Duration::from_millis(250);
 
@@ -217,9 +242,14 @@ fn cause_of(error: &StepError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::thread;
+
     use super::*;
     use crate::clock::ManualClock;
-    use crate::telemetry::Conditions;
+    use crate::config::Config;
+    use crate::telemetry::{Code, Conditions};
+    use crate::wan::credentials::Granted;
 
     struct Script {
         steps: Vec<Result<Next, Cause>>,
@@ -251,6 +281,11 @@ mod tests {
         }
     }
 
+    fn credentials(site_file: &str) -> Credentials {
+        let config = Config::from_layers(&[(Path::new("site.toml"), site_file)]).unwrap();
+        Credentials::from_settings(&config.site.site_id, &config.wan)
+    }
+
     fn retry() -> Backoff {
         Backoff::new(Duration::from_millis(1), Duration::from_millis(2)).unwrap()
     }
@@ -270,18 +305,55 @@ mod tests {
             rests: Arc::clone(&rests),
             shutdown: shutdown.clone(),
         };
-        let life = Life::new(clock);
-        run(
-            Worker::Pull,
-            &mut work,
-            &life,
-            retry(),
-            &outcomes,
-            &shutdown,
-        );
+        let frame = Frame {
+            worker: Worker::Pull,
+            life: Life::new(clock),
+            retry: retry(),
+            credentials: credentials("[site]\nsite_id = 's'\n[wan]\ntoken = 't'\n"),
+            outcomes: outcomes.clone(),
+            shutdown,
+        };
+        run(&frame, &mut work);
         assert!(work.steps.is_empty());
         assert_eq!(rests.load(Ordering::Relaxed), 1, "a back-off is no rest");
         assert_eq!(outcomes.list()[0].failures, 0);
+    }
+
+    #[test]
+    fn a_worker_without_credentials_waits_and_says_so_and_begins_when_they_come() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let conditions = Conditions::default();
+        let frame = Frame {
+            worker: Worker::Push,
+            life: Life::new(Arc::clone(&clock)),
+            retry: retry(),
+            credentials: credentials(""),
+            outcomes: Outcomes::new(conditions.clone(), clock),
+            shutdown: Shutdown::default(),
+        };
+        let (credentials, outcomes) = (frame.credentials.clone(), frame.outcomes.clone());
+        let working = thread::spawn(move || {
+            let mut work = Script {
+                steps: vec![Ok(Next::Again)],
+                rests: Arc::default(),
+                shutdown: frame.shutdown.clone(),
+            };
+            run(&frame, &mut work);
+        });
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !conditions.holds(Code::NotEnrolled) {
+            assert!(std::time::Instant::now() < deadline, "it does not say so");
+            thread::yield_now();
+        }
+        assert_eq!(outcomes.list()[0].cause, Some("no_credentials"));
+        credentials.grant(Some(Granted {
+            site_id: "s".into(),
+            api_token: Some(crate::identity::Secret::new("t")),
+            ..Granted::default()
+        }));
+        working.join().unwrap();
+        assert_eq!(outcomes.list()[0].cause, None);
+        assert!(!conditions.holds(Code::NotEnrolled));
     }
 
     #[test]

@@ -268,5 +268,12 @@ pub fn bad_answer(flow: FlowId, detail: impl Into<String>) -> EgressError {
     EgressError::new(Cause::BadAnswer, flow.flow().name, detail)
 }
 
+/// The error of a flow whose credentials were taken away while it worked: the host was not asked.
+#[must_use]
+pub fn no_credentials(flow: FlowId) -> EgressError {
+    let detail = "this box has no credentials for it any more";
+    EgressError::new(Cause::Unauthorized, flow.flow().name, detail)
+}
+
 #[cfg(test)]
 mod tests;

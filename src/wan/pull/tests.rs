@@ -8,6 +8,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::identity::Secret;
 use crate::store::Store;
+use crate::wan::credentials::Credentials;
 use crate::wan::egress::Egress;
 use crate::wan::time::PlatformTime;
 use crate::wan::tls_host::{Certificate, TlsHost};
@@ -30,14 +31,14 @@ fn bench(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> Bench {
     let mut config = Config::from_layers(&[]).unwrap();
     config.store.data_dir = dir.path().to_owned();
     config.wan.ca_files = vec![host.ca_file.clone()];
+    config.wan.token = Secret::new("token");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
     let telemetry = Telemetry::default();
     let api = Api::new(
         Egress::new(&config.wan).unwrap().0.client(FlowId::Api),
         &crate::config::HttpsUrl::parse(&host.url).unwrap(),
-        "shop 1",
-        &Secret::new("token"),
+        Credentials::from_settings("shop 1", &config.wan),
         PlatformTime::new(Arc::clone(&clock)),
     );
     let report = PullReport::new(&telemetry, Arc::clone(&clock));

@@ -9,6 +9,7 @@ use comptoir::shutdown::Shutdown;
 use comptoir::store::Store;
 use comptoir::store::catalogue::Stored;
 use comptoir::telemetry::{Code, Telemetry};
+use comptoir::wan::credentials::Credentials;
 use comptoir::wan::{Outcome, Wan, WanHandle, WanParts, Worker};
 
 use super::platform::{KEY, KEY_NAME, PATIENCE, Platform, SITE, TOKEN, eventually};
@@ -87,8 +88,8 @@ impl Shop {
         let store = Store::open(&config.store, Arc::new(SystemClock::default())).unwrap();
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::default());
         let wan = Wan::start(WanParts {
+            credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
             config: config.wan,
-            site_id: config.site.site_id,
             store: store.clone(),
             telemetry: telemetry.clone(),
             clock: Arc::clone(&self.clock),
