@@ -9,6 +9,7 @@ pub mod clock;
 pub mod digest;
 pub mod durable;
 pub mod identity;
+pub mod language;
 pub mod shutdown;
 pub mod units;
 pub mod version;

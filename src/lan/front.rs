@@ -10,13 +10,14 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Answered, json, json_text, typed};
 use super::house::House;
-use super::page::{self, Language};
+use super::page;
 use super::problem::{Kind, Problem};
 use super::request::Ask;
 use super::status;
 use crate::config::LanPort;
 use crate::digest::hex;
 use crate::identity::random_bytes;
+use crate::language::Language;
 use crate::version;
 
 /// The LAN API, written by hand; a test holds it against the route table.

@@ -14,6 +14,7 @@ use super::house::{House, blocking};
 use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::config::LanPort;
+use crate::language::Sentence;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::{Code, Severity};
 use crate::version;
@@ -62,15 +63,6 @@ pub struct Verdict {
     pub since_ms: i64,
     /// For people.
     pub sentence: Sentence,
-}
-
-/// The same sentence twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Sentence {
-    /// English.
-    pub en: &'static str,
-    /// French.
-    pub fr: &'static str,
 }
 
 /// One condition that holds.

@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 const GROUND: &[&str] = &[
-    "backoff", "clock", "digest", "durable", "identity", "shutdown", "units", "version",
+    "backoff", "clock", "digest", "durable", "identity", "language", "shutdown", "units", "version",
 ];
 
 /// Rooms that may import everything.

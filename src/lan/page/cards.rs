@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::Page;
 use super::html::{Escaped, pill, tag};
-use super::{Language, Page};
 use crate::lan::status::{DeviceStatus, Level, LinkState};
+use crate::language::Language;
 use crate::store::OrderState;
 use crate::units::ByteSize;
 use crate::wan::contract::{CONTRACT, HTTPS_PORT, Need};

@@ -9,9 +9,9 @@ mod words;
 
 use std::fmt::Write as _;
 
-use super::status::{Fact, Sentence, Status};
+use super::status::{Fact, Status};
+use crate::language::{Language, Sentence};
 use html::{Escaped, icon, level_class, pill};
-pub use words::Language;
 use words::Words;
 
 const STYLE: &str = include_str!("style.css");
@@ -19,7 +19,7 @@ const RENEW: &str = include_str!("renew.js");
 
 /// The whole page. `nonce` is what the answer's policy allows style and script by.
 pub fn whole(status: &Status, language: Language, nonce: &str) -> String {
-    let words = language.words();
+    let words = words::words(language);
     let title = if status.site_name.is_empty() {
         words.this_box
     } else {
@@ -52,7 +52,7 @@ pub fn main_part(status: &Status, language: Language) -> String {
     let page = Page {
         status,
         language,
-        words: language.words(),
+        words: words::words(language),
     };
     let mut html = String::with_capacity(8 * 1024);
     page.verdict(&mut html);
@@ -148,11 +148,8 @@ impl Page<'_> {
         html.push_str("</ul>");
     }
 
-    const fn sentence(&self, sentence: Sentence) -> &'static str {
-        match self.language {
-            Language::English => sentence.en,
-            Language::French => sentence.fr,
-        }
+    fn sentence(&self, sentence: Sentence) -> String {
+        Escaped(&self.language.typeset(sentence.to(self.language))).to_string()
     }
 
     fn since(&self, at_ms: i64) -> String {

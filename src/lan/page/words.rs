@@ -1,85 +1,13 @@
 //! The page's words in French and English. In French texts: commande = order, ordre = command.
 
 use crate::lan::status::{Level, LinkState};
+use crate::language::Language;
 
-/// The languages of the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    /// English, also for those who ask for neither.
-    English,
-    /// French.
-    French,
-}
-
-impl Language {
-    /// The language with that tag.
-    pub fn by_tag(tag: &str) -> Option<Self> {
-        match tag.split('-').next()?.trim().to_ascii_lowercase().as_str() {
-            "fr" => Some(Self::French),
-            "en" => Some(Self::English),
-            _ => None,
-        }
-    }
-
-    /// The best of an `Accept-Language` (RFC 9110 §12.5.4).
-    pub fn accepted(header: &str) -> Self {
-        let mut best = (0, Self::English);
-        for range in header.split(',') {
-            let mut parts = range.split(';');
-            let Some(language) = Self::by_tag(parts.next().unwrap_or_default()) else {
-                continue;
-            };
-            let weight = parts
-                .find_map(|part| part.trim().strip_prefix("q="))
-                .map_or(1000, thousandths);
-            if weight > best.0 {
-                best = (weight, language);
-            }
-        }
-        best.1
-    }
-
-    /// Its tag (RFC 5646).
-    pub const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::French => "fr",
-        }
-    }
-
-    /// What its speakers call it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::English => "English",
-            Self::French => "Français",
-        }
-    }
-
-    /// The other one.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::English => Self::French,
-            Self::French => Self::English,
-        }
-    }
-
-    /// Its words.
-    pub const fn words(self) -> &'static Words {
-        match self {
-            Self::English => &ENGLISH,
-            Self::French => &FRENCH,
-        }
-    }
-}
-
-/// `0.85` as 850: a weight has one digit and at most three behind the point. What is none weighs nothing.
-fn thousandths(weight: &str) -> u32 {
-    let (whole, part) = weight.split_once('.').unwrap_or((weight, ""));
-    let digits = format!("{part:0<3}");
-    match (whole, digits.parse::<u32>()) {
-        ("1", Ok(_)) => 1000,
-        ("0", Ok(part)) if digits.len() == 3 => part,
-        _ => 0,
+/// The words of a language.
+pub const fn words(language: Language) -> &'static Words {
+    match language {
+        Language::English => &ENGLISH,
+        Language::French => &FRENCH,
     }
 }
 
@@ -323,26 +251,10 @@ mod tests {
     use crate::config::LanPort;
 
     #[test]
-    fn the_language_is_the_one_the_reader_prefers() {
-        for (header, expected) in [
-            ("fr", Language::French),
-            ("fr-CH, fr;q=0.9, en;q=0.8", Language::French),
-            ("de, en;q=0.7, fr;q=0.8", Language::French),
-            ("fr;q=0.3,en-GB;q=0.9", Language::English),
-            ("fr;q=0", Language::English),
-            ("de", Language::English),
-            ("", Language::English),
-            (";;;,q=,fr;q=x", Language::English),
-        ] {
-            assert_eq!(Language::accepted(header), expected, "{header}");
-        }
-    }
-
-    #[test]
     fn every_port_has_its_words() {
         for port in LanPort::ALL {
-            for language in [Language::English, Language::French] {
-                assert!(!language.words().port_role(port.name()).is_empty());
+            for language in Language::ALL {
+                assert!(!words(language).port_role(port.name()).is_empty());
             }
         }
     }
