@@ -9,6 +9,7 @@
 //!
 //! A [`Client`] belongs to one flow: its connections are its own, so that a stuck flow is ended without touching another.
 
+mod advice;
 mod answer;
 mod cause;
 mod error;
@@ -28,6 +29,7 @@ use crate::config::{Deadlines, WanConfig};
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
 
+pub use advice::Advice;
 pub use answer::Answer;
 pub use cause::Cause;
 pub use error::EgressError;
