@@ -219,12 +219,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     fn error(cause: Cause) -> EgressError {
-        EgressError {
-            cause,
-            host: "host".into(),
-            detail: String::new(),
-            retry_after: None,
-        }
+        EgressError::new(cause, "host", "")
     }
 
     fn outcomes() -> (Outcomes, Conditions, Arc<ManualClock>) {

@@ -258,12 +258,9 @@ mod tests {
     }
 
     fn error(cause: Cause, retry_after: Option<Duration>) -> StepError {
-        StepError::Egress(EgressError {
-            cause,
-            host: "host".into(),
-            detail: String::new(),
-            retry_after,
-        })
+        let mut error = EgressError::new(cause, "host", "");
+        error.retry_after = retry_after;
+        StepError::Egress(error)
     }
 
     impl Work for Script {

@@ -6,13 +6,18 @@ use std::time::{Duration, SystemTime};
 use ureq::Body;
 use ureq::http;
 
-use super::{Cause, EgressError};
+use super::evidence::one_line;
+use super::{Cause, EgressError, Evidence, Phase, http_date};
 use crate::units::ByteSize;
 
 /// `Retry-After` beyond this is cut: a wrong header must not silence a box for days.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Of an error's body, read so that the connection can be used again.
 const MAX_DRAINED_BYTES: u64 = 64 * 1024;
+/// Of an error's body, looked through for the host's own reason.
+const MAX_WORDS_BYTES: u64 = 4 * 1024;
+/// Clocks this near each other are right enough; `Date` has whole seconds and the answer took its time.
+const SKEW_WORTH_TELLING_S: i64 = 60;
 
 /// An answer, its body not read yet.
 pub struct Answer {
@@ -40,15 +45,15 @@ impl Answer {
     /// When the host answered, by its own clock: `Date`, RFC 9110 section 6.6.1.
     #[must_use]
     pub fn date(&self) -> Option<SystemTime> {
-        let date = jiff::fmt::rfc2822::parse(self.header("date")?).ok()?;
-        Some(SystemTime::from(date.timestamp()))
+        http_date::parse(self.header("date")?).map(SystemTime::from)
     }
 
-    /// How long the host asks to wait, in seconds form; cut at a quarter of an hour.
+    /// How long the host asks to wait (`Retry-After`, RFC 9110 section 10.2.3: seconds, or a date by the host's own clock);
+    /// cut at a quarter of an hour.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.header("retry-after")?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+        let now = self.date().unwrap_or_else(SystemTime::now);
+        wait_asked(self.header("retry-after")?, now)
     }
 
     /// The answer when its status is a success, otherwise the error it stands for.
@@ -62,19 +67,32 @@ impl Answer {
         }
     }
 
-    /// The error this answer stands for.
+    /// The error this answer stands for: `cause`, unless the host's own words say more exactly what is wrong.
     #[must_use]
     pub fn into_error(mut self, cause: Cause) -> EgressError {
         let retry_after = self.retry_after();
         let status = self.status();
+        let mut evidence = Evidence::at(Phase::Exchange);
+        evidence.status = Some(status);
+        evidence.host_code = self.header("x-ms-error-code").and_then(one_line);
+        evidence.skew_s = self.date().and_then(|date| skew_s(SystemTime::now(), date));
+        let words = self.last_words();
+        let cause = words_cause(status, &words).unwrap_or(cause);
         let mut error = EgressError::new(cause, &self.host, format!("HTTP {status}"));
         error.retry_after = retry_after;
-        // Drained, a connection can be used again; a long body is not worth it.
-        let _ = io::copy(
-            &mut self.response.body_mut().as_reader().take(MAX_DRAINED_BYTES),
-            &mut io::sink(),
-        );
-        error
+        error.with(evidence)
+    }
+
+    /// The beginning of an error's body. The rest is read, too, if it is short: drained, the connection can be used again.
+    fn last_words(&mut self) -> String {
+        let mut reader = self.response.body_mut().as_reader().take(MAX_DRAINED_BYTES);
+        let mut words = Vec::new();
+        let _ = reader
+            .by_ref()
+            .take(MAX_WORDS_BYTES)
+            .read_to_end(&mut words);
+        let _ = io::copy(&mut reader, &mut io::sink());
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     /// Whether the body is of media type `expected`; networks' login pages and proxies answer with HTML.
@@ -112,5 +130,114 @@ impl Answer {
         let host = self.host;
         let sort = move |error| EgressError::sort_body(error, &host);
         (self.response.into_body().into_reader(), sort)
+    }
+}
+
+/// `Retry-After` as a wait from `now`, the host's time.
+fn wait_asked(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => SystemTime::from(http_date::parse(text)?)
+            .duration_since(now)
+            .unwrap_or(Duration::ZERO),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// How far `here` is ahead of `there`, when it is worth telling.
+fn skew_s(here: SystemTime, there: SystemTime) -> Option<i64> {
+    let ahead = match here.duration_since(there) {
+        Ok(ahead) => i64::try_from(ahead.as_secs()).ok()?,
+        Err(behind) => -i64::try_from(behind.duration().as_secs()).ok()?,
+    };
+    (ahead.abs() > SKEW_WORTH_TELLING_S).then_some(ahead)
+}
+
+/// What a refusal's text says more exactly than its status. Azure tells an expired signature (Service Bus: 401
+/// "ExpiredToken"; Blob: 403 "Signature not valid in the specified time frame") and a full entity (403 "quota exceeded",
+/// "maximum entity size") by words only (learn.microsoft.com, "Send message", "Blob service error codes").
+fn words_cause(status: u16, words: &str) -> Option<Cause> {
+    if !matches!(status, 401 | 403) {
+        return None;
+    }
+    let words = words.to_ascii_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
+    if says(&["expiredtoken", "not valid in the specified time frame"]) {
+        Some(Cause::SasExpired)
+    } else if says(&[
+        "quotaexceeded",
+        "quota exceeded",
+        "quota has been exceeded",
+        "maximum entity size",
+    ]) {
+        Some(Cause::Quota)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_as_seconds_or_as_a_date_of_the_hosts_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let wait = |text| wait_asked(text, now).map(|wait| wait.as_secs());
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
+        assert_eq!(wait("Sunday, 06-Nov-94 08:50:07 GMT"), Some(30));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        assert_eq!(wait("Mon, 07 Nov 1994 08:00:00 GMT"), Some(900));
+        assert_eq!(wait("99999999"), Some(900));
+        assert_eq!(wait("-1"), None);
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn a_refusals_words_tell_expiry_and_fullness_from_refusal() {
+        for (status, words, expected) in [
+            (
+                401,
+                "<Detail>ExpiredToken: The token is expired.</Detail>",
+                Some(Cause::SasExpired),
+            ),
+            (
+                403,
+                "Signature not valid in the specified time frame: Start",
+                Some(Cause::SasExpired),
+            ),
+            (
+                403,
+                "The maximum entity size has been reached or exceeded",
+                Some(Cause::Quota),
+            ),
+            (403, "QuotaExceeded", Some(Cause::Quota)),
+            (
+                401,
+                "InvalidSignature: The token has an invalid signature.",
+                None,
+            ),
+            (500, "ExpiredToken", None),
+        ] {
+            assert_eq!(words_cause(status, words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_skew_is_told_with_its_direction_when_it_matters() {
+        let there = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let at = |offset: i64| {
+            let step = Duration::from_secs(offset.unsigned_abs());
+            if offset < 0 {
+                there - step
+            } else {
+                there + step
+            }
+        };
+        assert_eq!(skew_s(at(59), there), None);
+        assert_eq!(skew_s(at(3600), there), Some(3600));
+        assert_eq!(skew_s(at(-86_400), there), Some(-86_400));
     }
 }

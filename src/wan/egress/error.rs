@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::CertificateError;
 
 use super::cause::Cause;
+use super::evidence::Evidence;
 use super::phase::Phase;
 
 /// A failed request.
@@ -20,16 +21,30 @@ pub struct EgressError {
     pub detail: String,
     /// How long the host asked to wait.
     pub retry_after: Option<Duration>,
+    evidence: Box<Evidence>,
 }
 
 impl EgressError {
-    pub(super) fn new(cause: Cause, host: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: Cause, host: &str, detail: impl Into<String>) -> Self {
         Self {
             cause,
             host: host.to_owned(),
             detail: detail.into(),
             retry_after: None,
+            evidence: Box::default(),
         }
+    }
+
+    /// The same with what was seen.
+    pub(super) fn with(mut self, evidence: Evidence) -> Self {
+        self.evidence = Box::new(evidence);
+        self
+    }
+
+    /// What was seen beside the cause, for whom has to act.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// Whether the same request may succeed later although nobody changes a setting or the request.
@@ -50,7 +65,7 @@ impl EgressError {
             ureq::Error::Io(error) => of_io(error, phase, proxied),
             _ => Cause::BadAnswer,
         };
-        Self::new(cause, host, error.to_string())
+        Self::new(cause, host, error.to_string()).with(Evidence::at(phase.shown(proxied)))
     }
 
     /// Sorts an error met while an answer's body was read.

@@ -25,6 +25,18 @@ pub(super) enum Phase {
     Secured,
 }
 
+impl Phase {
+    /// Where it ended, in the terms of the evidence.
+    pub(super) const fn shown(self, proxied: bool) -> super::Phase {
+        match self {
+            Self::Start => super::Phase::Connect,
+            Self::Connected if proxied => super::Phase::Tunnel,
+            Self::Connected | Self::Tunnelled => super::Phase::Tls,
+            Self::Secured => super::Phase::Exchange,
+        }
+    }
+}
+
 thread_local! {
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
     static PROXIED: Cell<bool> = const { Cell::new(false) };

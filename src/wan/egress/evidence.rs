@@ -1,0 +1,110 @@
+//! What was seen beside the cause: whose certificate, the proxy's own words, by how much a clock is wrong.
+//!
+//! It is shown to staff and administrators as it is, so everything here is bounded, on one line, and never holds a secret.
+
+/// A name or sentence of the other side at most, in characters; longer is cut.
+const MAX_WORDS: usize = 160;
+
+/// How far a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Phase {
+    /// The name of the host, or of the proxy, is looked up.
+    #[default]
+    Resolve,
+    /// TCP to the host, or to the proxy.
+    Connect,
+    /// TLS with the proxy itself.
+    ProxyTls,
+    /// The proxy is asked to open the way.
+    Tunnel,
+    /// TLS with the host.
+    Tls,
+    /// The request is sent and the answer's head awaited.
+    Exchange,
+    /// The answer's body comes.
+    Body,
+}
+
+impl Phase {
+    /// Stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::ProxyTls => "proxy_tls",
+            Self::Tunnel => "tunnel",
+            Self::Tls => "tls",
+            Self::Exchange => "exchange",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// What was seen when a request failed. What does not apply, or was not seen, is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// How far it came.
+    pub phase: Phase,
+    /// Who signed the refused certificate: with interception, the interceptor's name.
+    pub issuer: Option<String>,
+    /// Whom the refused certificate names as its holder.
+    pub subject: Option<String>,
+    /// The host names and addresses the refused certificate is for.
+    pub names: Vec<String>,
+    /// How far the box's clock is ahead (negative: behind), in seconds, as the other side's time or certificate shows.
+    pub skew_s: Option<i64>,
+    /// What the proxy itself says of its refusal, from its page or status line.
+    pub proxy_said: Option<String>,
+    /// The kinds of sign-in the proxy offers: "Basic", "Digest", "NTLM", "Negotiate".
+    pub proxy_schemes: Vec<String>,
+    /// The HTTP status: of the proxy to CONNECT in [`Phase::Tunnel`], of the host otherwise.
+    pub status: Option<u16>,
+    /// The code the host itself gives its error (Azure's `x-ms-error-code`).
+    pub host_code: Option<String>,
+}
+
+impl Evidence {
+    pub(super) fn at(phase: Phase) -> Self {
+        Self {
+            phase,
+            ..Self::default()
+        }
+    }
+}
+
+/// Foreign text on one line: control characters and runs of white space become one space, and it is cut at a bound.
+pub(super) fn one_line(text: &str) -> Option<String> {
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c))
+        .filter(|word| !word.is_empty())
+        .take(MAX_WORDS)
+        .collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MAX_WORDS) {
+        Some((end, _)) => Some(format!("{}…", &line[..end])),
+        None => (!line.is_empty()).then_some(line),
+    }
+}
+
+/// Characters that turn a line around or hide in it.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_becomes_one_bounded_line() {
+        assert_eq!(
+            one_line(" Access\r\n\tdenied\u{0}by \u{202e}policy "),
+            Some("Access denied by policy".to_owned())
+        );
+        assert_eq!(one_line(" \n\u{feff}"), None);
+        let long = one_line(&"é".repeat(1000)).unwrap();
+        assert_eq!(long.chars().count(), MAX_WORDS + 1);
+        assert!(long.ends_with('…'));
+    }
+}
