@@ -194,11 +194,77 @@ impl Cause {
                 "Nothing to do in the shop's network.",
                 "Rien à faire sur le réseau du magasin.",
             ),
-            Self::Redirected => advice(
+            Self::CaptivePortal | Self::Redirected => advice(
                 "The network asks for a login on a web page before it lets the box out.",
                 "Le réseau demande de se connecter sur une page web avant de laisser sortir la box.",
                 "Let the box through the network's login page (by its MAC address): it has no screen to log in with.",
                 "Dispensez la box (par son adresse MAC) de la page de connexion du réseau : elle n'a pas d'écran pour s'y connecter.",
+            ),
+            Self::ClockSkew => advice(
+                "The box's date is wrong; it sets itself as soon as the platform answers.",
+                "La date de la box est fausse ; elle se règle dès que la plateforme répond.",
+                "Nothing to open, no NTP is needed. If an inspecting proxy makes the certificates, check that proxy's clock too.",
+                "Rien à ouvrir, aucun NTP n'est nécessaire. Si un proxy qui inspecte fabrique les certificats, vérifiez aussi son horloge.",
+            ),
+            Self::ProxyDigestOnly => advice(
+                "The shop's proxy asks for a kind of login that the box does not have.",
+                "Le proxy du magasin demande un type d'authentification que la box n'a pas.",
+                "The proxy takes Digest only: let it offer Basic to the box, or let the box through without an account (by its address).",
+                "Le proxy n'accepte que Digest : proposez Basic à la box, ou laissez-la passer sans compte (par son adresse).",
+            ),
+            Self::ProxyNtlmOnly => advice(
+                "The shop's proxy asks for a Windows login, which the box does not have.",
+                "Le proxy du magasin demande une authentification Windows, que la box n'a pas.",
+                "The proxy takes NTLM or Kerberos only: let it offer Basic to the box, or let the box through without an account (by its address).",
+                "Le proxy n'accepte que NTLM ou Kerberos : proposez Basic à la box, ou laissez-la passer sans compte (par son adresse).",
+            ),
+            Self::ProxyScheme => advice(
+                "The shop's proxy is of a kind that the box does not know.",
+                "Le proxy du magasin est d'un type que la box ne connaît pas.",
+                "The box takes http://, https:// and socks5:// proxies with a fixed address, without or with Basic login; no PAC file.",
+                "La box accepte les proxys http://, https:// et socks5:// à adresse fixe, sans ou avec authentification Basic ; pas de fichier PAC.",
+            ),
+            Self::TlsIntercepted => advice(
+                "Somebody on the way opens the box's secure connections, and the box does not accept that.",
+                "Un équipement intermédiaire ouvre les connexions sécurisées de la box, et la box ne l'accepte pas.",
+                "Take this host out of TLS inspection, or give the box the inspecting authority's certificate (PEM file, wan.trust.ca_files).",
+                "Excluez cet hôte de l'inspection TLS, ou fournissez à la box le certificat de l'autorité qui inspecte (fichier PEM, wan.trust.ca_files).",
+            ),
+            Self::TlsBadCertificate => advice(
+                "Whoever answers in the platform's place shows a certificate that is not in order.",
+                "Celui qui répond à la place de la plateforme présente un certificat non conforme.",
+                "If an inspecting proxy makes the certificate, correct it there (version 3, host name as alternative name, a signature of today) or take this host out of inspection.",
+                "Si un proxy qui inspecte fabrique le certificat, corrigez-le sur ce proxy (version 3, nom d'hôte en nom alternatif, signature actuelle) ou excluez cet hôte de l'inspection.",
+            ),
+            Self::TlsTooOld => advice(
+                "Something old on the way keeps the box from a secure connection.",
+                "Un équipement ancien sur le chemin empêche la connexion sécurisée de la box.",
+                "Whoever answers speaks no TLS 1.2 or later: update the inspecting proxy or filter, or take this host out of it.",
+                "Ce qui répond ne parle ni TLS 1.2 ni plus récent : mettez à jour le proxy ou le filtre qui inspecte, ou excluez-en cet hôte.",
+            ),
+            Self::TlsCut => advice(
+                "Something on the way cuts the connection as soon as it is being secured.",
+                "Un équipement sur le chemin coupe la connexion dès qu'elle se sécurise.",
+                "A filter looks at the host's name in TLS and resets the connection: allow this host, port 443.",
+                "Un filtre lit le nom de l'hôte dans TLS et coupe la connexion : autorisez cet hôte, port 443.",
+            ),
+            Self::TotalTimeout | Self::Slow => advice(
+                "The line is too slow. The box goes on from where it stopped by itself.",
+                "La ligne est trop lente. La box reprend d'elle-même là où elle s'est arrêtée.",
+                "Look at the line's rate and losses, and at what else uses it.",
+                "Vérifiez le débit et les pertes de la ligne, et ce qui l'occupe par ailleurs.",
+            ),
+            Self::SasExpired => advice(
+                "The box's access has run out, or its date is wrong. It asks for a new one by itself.",
+                "L'accès de la box est arrivé à échéance, ou sa date est fausse. Elle en redemande un d'elle-même.",
+                "Nothing to do in the shop's network.",
+                "Rien à faire sur le réseau du magasin.",
+            ),
+            Self::Quota => advice(
+                "The platform has no room left for this shop's messages: please call support.",
+                "La plateforme n'a plus de place pour les messages de ce magasin : appelez l'assistance.",
+                "Nothing to do in the shop's network.",
+                "Rien à faire sur le réseau du magasin.",
             ),
             Self::BadAnswer => advice(
                 "Something else than the platform answers.",
@@ -233,7 +299,8 @@ mod tests {
             // French high punctuation stands behind a space, which is then set as one that does not break.
             for text in [staff.fr, action.fr] {
                 for (at, mark) in text.match_indices([':', ';', '?', '!']) {
-                    assert!(text[..at].ends_with(' '), "{cause:?}: {mark} in {text}");
+                    let fits = text[..at].ends_with(' ') || text[at..].starts_with("://");
+                    assert!(fits, "{cause:?}: {mark} in {text}");
                 }
             }
         }
