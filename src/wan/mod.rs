@@ -150,7 +150,7 @@ impl Wan {
             ended,
         };
         let now_ms = parts.clock.wall_ms();
-        let (egress, problems) = Egress::new(&parts.config)?;
+        let (egress, problems) = Egress::new(&parts.config, &handle.time)?;
         if !problems.is_empty() {
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
@@ -325,7 +325,10 @@ mod tests {
         let host = TlsHost::start(&Certificate::default(), "");
         let mut config = Config::from_layers(&[]).unwrap().wan;
         config.ca_files = vec![host.ca_file.clone()];
-        let client = Egress::new(&config).unwrap().0.client(FlowId::Api);
+        let client = Egress::new(&config, &PlatformTime::of_system())
+            .unwrap()
+            .0
+            .client(FlowId::Api);
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         let life = Life::new(clock.clone());
         let (conditions, shutdown) = (Conditions::default(), Shutdown::default());

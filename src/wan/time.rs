@@ -1,11 +1,12 @@
 //! The platform's time, taken from the `Date` of authenticated HTTPS answers, for what must carry a right time although the
 //! box's clock may be wrong (expiry of signatures).
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 
 /// No answer seen yet.
 const UNKNOWN: i64 = i64::MIN;
@@ -25,6 +26,12 @@ impl PlatformTime {
             clock,
             offset_ms: Arc::new(AtomicI64::new(UNKNOWN)),
         }
+    }
+
+    /// The machine's own clock, for a program that asks once and ends.
+    #[must_use]
+    pub fn of_system() -> Self {
+        Self::new(Arc::new(SystemClock::default()))
     }
 
     /// Takes over the time of an answer that TLS has authenticated and that was received just now.
@@ -49,12 +56,24 @@ impl PlatformTime {
         Some(self.offset_ms.load(Ordering::Relaxed)).filter(|offset| *offset != UNKNOWN)
     }
 
+    /// The same in whole seconds.
+    #[must_use]
+    pub fn now_s(&self) -> i64 {
+        self.now_ms().div_euclid(1000)
+    }
+
     /// Now, by the platform's clock as far as it is known.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         self.clock
             .wall_ms()
             .saturating_add(self.offset_ms().unwrap_or(0))
+    }
+}
+
+impl fmt::Debug for PlatformTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PlatformTime({} ms)", self.now_ms())
     }
 }
 

@@ -10,10 +10,12 @@ use super::{Asked, Finding};
 use crate::config::WanConfig;
 use crate::wan::contract::{CONTRACT, Flow, FlowId};
 use crate::wan::egress::{Cause, Egress, Method, Request};
+use crate::wan::time::PlatformTime;
 
 pub(super) fn ask(asked: &Asked) -> Finding {
     let config = &asked.config.wan;
-    let (egress, unusable) = match Egress::new(config) {
+    let time = PlatformTime::of_system();
+    let (egress, unusable) = match Egress::new(config, &time) {
         Ok(made) => made,
         Err(error) => {
             return Finding::failed(error.to_string(), "correct wan.proxy in the site file");

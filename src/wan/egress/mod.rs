@@ -18,18 +18,20 @@ mod http_date;
 mod phase;
 mod proxy;
 mod roots;
+mod tls;
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use rustls::{ClientConfig, RootCertStore};
 use ureq::config::Config;
 use ureq::http;
-use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::config::{Deadlines, WanConfig};
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
+use crate::wan::time::PlatformTime;
 
 pub use advice::Advice;
 pub use answer::Answer;
@@ -55,7 +57,10 @@ pub struct Egress {
     settings: Arc<Settings>,
 }
 
+#[derive(Clone)]
 struct Settings {
+    roots: Arc<RootCertStore>,
+    tls: Arc<ClientConfig>,
     direct: Config,
     proxied: Option<Config>,
     bypass: Vec<String>,
@@ -64,21 +69,20 @@ struct Settings {
 
 impl Egress {
     /// Reads the CA files and checks the proxy's address. CA files that can't be used are left out and returned.
+    /// Certificates are judged by `time`, not by the machine's clock.
     ///
     /// # Errors
     /// When a proxy is set whose address can't be used: going on without it would leave directly.
-    pub fn new(config: &WanConfig) -> Result<(Self, Vec<LoadCaFileError>), ProxyAddressError> {
-        let (root_certs, problems) = roots::load(&config.ca_files);
-        let tls = TlsConfig::builder()
-            .root_certs(root_certs)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
+    pub fn new(
+        config: &WanConfig,
+        time: &PlatformTime,
+    ) -> Result<(Self, Vec<LoadCaFileError>), ProxyAddressError> {
+        let (roots, problems) = roots::load(&config.ca_files);
         let deadlines = config.deadlines.clone();
         let build = |proxy| {
             Agent::config_builder()
                 .proxy(proxy)
                 .https_only(true)
-                .tls_config(tls.clone())
                 .http_status_as_error(false)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
@@ -97,6 +101,8 @@ impl Egress {
         };
         let proxied = config.proxy.as_ref().map(proxy::build).transpose()?;
         let settings = Settings {
+            tls: tls::config(&roots, Arc::new(time.clone())),
+            roots,
             direct: build(None),
             proxied: proxied.map(|proxy| build(Some(proxy))),
             bypass: config
@@ -110,6 +116,17 @@ impl Egress {
             settings: Arc::new(settings),
         };
         Ok((egress, problems))
+    }
+
+    /// The same door with certificates judged as if it were `at_s` (seconds since 1970), and no session taken over from
+    /// another time: for the exchange that finds out what time it is. No secret belongs on it.
+    #[must_use]
+    pub fn judging_at(&self, at_s: i64) -> Self {
+        let mut settings = Settings::clone(&self.settings);
+        settings.tls = tls::config(&settings.roots, Arc::new(tls::At(at_s)));
+        Self {
+            settings: Arc::new(settings),
+        }
     }
 
     /// A client with connections of its own.
@@ -133,7 +150,7 @@ impl Agents {
         let agent = |config: &Config| {
             Agent::with_parts(
                 config.clone(),
-                phase::connectors(),
+                phase::connectors(Arc::clone(&settings.tls)),
                 phase::SystemResolver::default(),
             )
         };

@@ -5,12 +5,15 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
-    TcpConnector, Transport,
+    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
 };
+
+use super::tls::TlsConnector;
 
 /// How far the current thread's connection came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +57,12 @@ pub(super) fn reached() -> Phase {
 }
 
 /// TCP or CONNECT, then TLS, with a mark behind each.
-pub(super) fn connectors() -> impl Connector<Out: Transport> {
+pub(super) fn connectors(tls: Arc<ClientConfig>) -> impl Connector<Out: Transport> {
     ().chain(Begin)
         .chain(ConnectProxyConnector::default())
         .chain(TcpConnector::default())
         .chain(Opened)
-        .chain(RustlsConnector::default())
+        .chain(TlsConnector(tls))
         .chain(Closed)
 }
 

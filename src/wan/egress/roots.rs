@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use ureq::tls::{Certificate, RootCerts};
 
 /// A CA file is written by people and holds a few certificates; larger is a mistake.
 const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
@@ -43,23 +43,19 @@ pub enum LoadCaFileError {
 
 /// Built-in roots plus those of `ca_files`. A file that can't be used is left out and named in the second part: the
 /// public hosts must stay reachable when a shop's file is broken.
-pub(super) fn load(ca_files: &[PathBuf]) -> (RootCerts, Vec<LoadCaFileError>) {
-    let mut roots: Vec<Certificate<'static>> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .map(|der| Certificate::from_der(der))
-        .collect();
+pub(super) fn load(ca_files: &[PathBuf]) -> (Arc<RootCertStore>, Vec<LoadCaFileError>) {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     let mut problems = Vec::new();
     for path in ca_files {
         match read_ca_file(path) {
-            Ok(certificates) => roots.extend(
-                certificates
-                    .iter()
-                    .map(|der| Certificate::from_der(der).to_owned()),
-            ),
+            Ok(certificates) => {
+                roots.add_parsable_certificates(certificates);
+            }
             Err(problem) => problems.push(problem),
         }
     }
-    (RootCerts::Specific(Arc::new(roots)), problems)
+    (Arc::new(roots), problems)
 }
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadCaFileError> {
@@ -111,9 +107,6 @@ mod tests {
         .unwrap();
         let missing = dir.path().join("missing.pem");
         let (roots, problems) = load(&[empty, garbage, missing]);
-        let RootCerts::Specific(roots) = roots else {
-            unreachable!("load always gives a specific set")
-        };
         assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len());
         let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 3, "{text:?}");
@@ -132,9 +125,6 @@ mod tests {
         fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
         let (roots, problems) = load(&[path]);
         assert!(problems.is_empty(), "{problems:?}");
-        let RootCerts::Specific(roots) = roots else {
-            unreachable!("load always gives a specific set")
-        };
         assert_eq!(
             roots.len(),
             webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Instant, SystemTime};
 
 use super::*;
+use crate::clock::ManualClock;
 use crate::config::{Config as Settings, ProxyConfig};
 use crate::identity::Secret;
 use crate::wan::tls_host::{Certificate, TlsHost};
@@ -30,7 +31,10 @@ fn client(ca_files: &[&Path], proxy: Option<&str>) -> Client {
         password: Secret::default(),
         bypass: Vec::new(),
     });
-    Egress::new(&config).unwrap().0.client(FlowId::Api)
+    Egress::new(&config, &PlatformTime::of_system())
+        .unwrap()
+        .0
+        .client(FlowId::Api)
 }
 
 fn ask(client: &Client, method: Method, url: &str) -> Result<Answer, EgressError> {
@@ -183,7 +187,10 @@ fn an_interrupted_client_leaves_at_once_and_works_on() {
     let host = TlsHost::start(&Certificate::default(), "");
     let mut config = Settings::from_layers(&[]).unwrap().wan;
     config.ca_files = vec![host.ca_file.clone()];
-    let client = Egress::new(&config).unwrap().0.client(FlowId::Api);
+    let client = Egress::new(&config, &PlatformTime::of_system())
+        .unwrap()
+        .0
+        .client(FlowId::Api);
     let hanging = thread::spawn({
         let (client, url) = (client.clone(), host.url.clone());
         move || cause(ask(&client, Method::GET, &url))
@@ -262,4 +269,34 @@ fn a_proxy_that_is_down_is_never_walked_around() {
         Cause::ProxyUnreachable
     );
     assert!(host.requests.try_recv().is_err());
+}
+
+#[test]
+fn a_certificate_is_judged_by_the_boxs_best_time_and_not_by_the_machines_clock() {
+    let host = TlsHost::start(
+        &Certificate {
+            expired: true,
+            ..Certificate::default()
+        },
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    );
+    let mut config = Settings::from_layers(&[]).unwrap().wan;
+    config.ca_files = vec![host.ca_file.clone()];
+    let judged = |egress: &Egress| {
+        let client = egress.client(FlowId::Api);
+        ask(&client, Method::GET, &host.url)
+            .map(|answer| answer.status())
+            .map_err(|error| error.cause)
+    };
+    // It was valid in 2020.
+    let in_2020 = Arc::new(ManualClock::at("2020-06-01T00:00:00Z".parse().unwrap()));
+    let (egress, _) = Egress::new(&config, &PlatformTime::new(in_2020)).unwrap();
+    assert_eq!(judged(&egress), Ok(204));
+    assert_eq!(
+        judged(&egress.judging_at(1_500_000_000)),
+        Err(Cause::TlsNotYetValid)
+    );
+    let (egress, _) = Egress::new(&config, &PlatformTime::of_system()).unwrap();
+    assert_eq!(judged(&egress), Err(Cause::TlsExpired));
+    assert_eq!(judged(&egress.judging_at(1_600_000_000)), Ok(204));
 }

@@ -35,11 +35,15 @@ fn bench(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> Bench {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
     let telemetry = Telemetry::default();
+    let time = PlatformTime::new(Arc::clone(&clock));
     let api = Api::new(
-        Egress::new(&config.wan).unwrap().0.client(FlowId::Api),
+        Egress::new(&config.wan, &time)
+            .unwrap()
+            .0
+            .client(FlowId::Api),
         &crate::config::HttpsUrl::parse(&host.url).unwrap(),
         Credentials::from_settings("shop 1", &config.wan),
-        PlatformTime::new(Arc::clone(&clock)),
+        time,
     );
     let report = PullReport::new(&telemetry, Arc::clone(&clock));
     Bench {
