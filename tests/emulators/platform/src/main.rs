@@ -11,6 +11,7 @@ mod bus;
 mod catalogue;
 mod certificates;
 mod control;
+mod ddi;
 mod percent;
 mod platform;
 mod ready;

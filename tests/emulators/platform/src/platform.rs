@@ -25,6 +25,9 @@ pub struct Credentials {
     pub bus_key: String,
 }
 
+/// hawkBit's `config.polling.sleep` unless control says otherwise.
+const POLL_SLEEP: &str = "00:05:00";
+
 /// The platform: state, who waits for it, and what was armed against its clients.
 pub struct Platform {
     /// Everything that survives a restart.
@@ -47,6 +50,7 @@ pub struct Platform {
     pub events_changed: watch::Sender<()>,
     /// Told whenever a message may have become receivable.
     pub messages_changed: watch::Sender<()>,
+    poll_sleep: Mutex<String>,
     offline: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     open_doors: watch::Sender<usize>,
@@ -73,6 +77,7 @@ impl Platform {
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),
             messages_changed: watch::Sender::new(()),
+            poll_sleep: Mutex::new(POLL_SLEEP.to_owned()),
             offline: watch::Sender::new(false),
             stopped: watch::Sender::new(false),
             open_doors: watch::Sender::new(0),
@@ -114,6 +119,21 @@ impl Platform {
     /// Ends every listener and every wait.
     pub fn stop(&self) {
         self.stopped.send_replace(true);
+    }
+
+    /// How long boxes are to wait between two polls for roll-outs, `HH:MM:SS`.
+    pub fn poll_sleep(&self) -> String {
+        let sleep = self.poll_sleep.lock();
+        sleep.expect("no holder of this lock panics").clone()
+    }
+
+    /// Sets it.
+    pub fn set_poll_sleep(&self, sleep: &str) {
+        let mut known = self
+            .poll_sleep
+            .lock()
+            .expect("no holder of this lock panics");
+        sleep.clone_into(&mut known);
     }
 
     /// Whether the platform is ending.

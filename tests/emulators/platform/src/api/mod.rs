@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hyper::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 
+use crate::ddi;
 use crate::percent;
 use crate::platform::Platform;
 use crate::serve::body::Payload;
@@ -18,6 +19,9 @@ use crate::store::StoreError;
 
 /// Answers one request to the API.
 pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Reply {
+    if ddi::is_ddi(request.uri().path()) {
+        return ddi::answer(request, platform).await;
+    }
     if !authorized(&request, &platform.credentials.token) {
         return unauthorized();
     }

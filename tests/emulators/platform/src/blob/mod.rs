@@ -139,7 +139,8 @@ fn condition(headers: &HeaderMap, blob: &Blob) -> Option<Reply> {
     None
 }
 
-fn send_part(
+/// Sends a part of a file, as far as the client takes it.
+pub fn send_part(
     path: &std::path::Path,
     first: u64,
     length: u64,

@@ -6,6 +6,7 @@ mod bus;
 mod documents;
 mod events;
 mod faults;
+mod rollouts;
 mod state;
 
 use std::sync::Arc;
@@ -122,6 +123,8 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         }
         ("POST", ["orders"]) => bus::order(call, platform).await,
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
+        (_, ["rollouts", path @ ..]) => rollouts::route(call, platform, path).await,
+        ("GET" | "PUT", ["controllers"]) => rollouts::controllers(call, platform).await,
         (_, ["blobs", container, name @ ..]) if !name.is_empty() => {
             blobs::route(call, platform, &format!("{container}/{}", name.join("/"))).await
         }

@@ -8,6 +8,7 @@
 //! | `events` | what boxes reported, once a key |
 //! | `entities`, `messages`, `seen_messages` | the bus: queues, topics, subscriptions; messages; ids for duplicate detection |
 //! | `blobs` | names and properties of blobs; the bytes are in `blobs/` by SHA-256 |
+//! | `rollouts`, `rollout_feedback`, `controllers` | hawkBit's actions, what boxes said of them, the boxes |
 //! | `settings` | the incarnation (part of every cursor), the horizon, kept changes |
 //!
 //! One connection writes. A snapshot reads on a connection of its own, so a slow client holds up nobody.
@@ -20,6 +21,7 @@ pub mod entities;
 pub mod events;
 pub mod feed;
 pub mod messages;
+pub mod rollouts;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -148,4 +150,9 @@ CREATE TABLE IF NOT EXISTS seen_messages(
 CREATE TABLE IF NOT EXISTS blobs(
   name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, content_type TEXT NOT NULL,
   etag TEXT NOT NULL, modified_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rollouts(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS rollout_feedback(
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  rollout INTEGER NOT NULL, at_ms INTEGER NOT NULL, about TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS controllers(id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";

@@ -1,0 +1,123 @@
+//! hawkBit's Direct Device Integration API, version 1, as far as a box uses it.
+//!
+//! What a path answers, and in which state of an action, follows hawkBit's own `DdiRootController` (eclipse-hawkbit/hawkbit,
+//! hawkbit-ddi-resource); README.md says what is assumed and what is left out.
+
+mod actions;
+mod artifact;
+mod documents;
+
+use std::sync::Arc;
+
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, HOST};
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+
+use crate::api::store_failed;
+use crate::percent::segments;
+use crate::platform::Platform;
+use crate::serve::body::Payload;
+use crate::serve::reply::{Reply, json, problem};
+use crate::store::StoreError;
+
+/// The tenant of a hawkBit that has only one.
+const TENANT: &str = "DEFAULT";
+
+/// Largest body of a box's call.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Whether a path belongs here.
+pub fn is_ddi(path: &str) -> bool {
+    matches!(
+        segments(path)
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()[..],
+        [_, "controller", "v1", _, ..]
+    )
+}
+
+/// One call of a box.
+struct Call<'a> {
+    method: Method,
+    controller: &'a str,
+    /// Segments after the controller's id.
+    path: Vec<&'a str>,
+    body: Payload,
+    /// `https://HOST`, as the box reached us.
+    origin: String,
+}
+
+/// Answers one call.
+pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Reply {
+    if !is_authorized(&request, platform) {
+        return problem(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "no valid target or gateway token was given",
+        );
+    }
+    let segments = segments(request.uri().path());
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let [tenant, _, _, controller, path @ ..] = segments.as_slice() else {
+        return not_found();
+    };
+    if *tenant != TENANT {
+        return not_found();
+    }
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok());
+    let wants_plain = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"));
+    let head = request.headers().clone();
+    let call = Call {
+        method: request.method().clone(),
+        controller,
+        path: path.to_vec(),
+        origin: format!("https://{}", host.unwrap_or("localhost")),
+        body: request.into_body(),
+    };
+    let answer = match call.path.as_slice() {
+        ["softwaremodules", module, "artifacts", file] if call.method == Method::GET => {
+            artifact::answer(&call, module, file, &head, platform).await
+        }
+        _ => actions::answer(&call, platform).await,
+    };
+    let mut reply = answer.unwrap_or_else(|error| store_failed(&error));
+    let is_json = reply
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
+    if is_json && !wants_plain {
+        let hal = HeaderValue::from_static("application/hal+json");
+        reply.headers_mut().insert(CONTENT_TYPE, hal);
+    }
+    reply
+}
+
+/// `TargetToken` or `GatewayToken`; both are the site's token here.
+fn is_authorized(request: &Request<Payload>, platform: &Platform) -> bool {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    given
+        .and_then(|value| value.split_once(' '))
+        .is_some_and(|(scheme, token)| {
+            ["TargetToken", "GatewayToken"].contains(&scheme)
+                && token == platform.credentials.token
+        })
+}
+
+fn not_found() -> Reply {
+    problem(StatusCode::NOT_FOUND, "not-found", "no such resource")
+}
+
+fn ok(value: &impl Serialize) -> Result<Reply, StoreError> {
+    Ok(json(StatusCode::OK, value))
+}
