@@ -8,8 +8,11 @@ mod layer;
 mod ports;
 mod problem;
 mod reader;
+mod rollouts;
 mod sections;
+mod update;
 mod wan;
+mod window;
 
 use std::fs;
 use std::io;
@@ -18,13 +21,16 @@ use std::path::{Path, PathBuf};
 pub use import::{ImportSiteError, Imported, import_site};
 pub use ports::LanPort;
 pub use problem::{CheckConfigError, Origin, Problem};
+pub use rollouts::{RolloutsConfig, TokenKind};
 pub use sections::{
     DevicesConfig, DiscoveryConfig, LanConfig, LanLimits, LogFormat, SiteConfig, StoreConfig,
-    SupervisorConfig, TelemetryConfig, UpdateConfig,
+    SupervisorConfig, TelemetryConfig,
 };
+pub use update::{Downgrade, UpdateConfig};
 pub use wan::{
     BusConfig, Deadlines, HttpsUrl, MediaConfig, ProxyConfig, PullConfig, PushConfig, WanConfig,
 };
+pub use window::DailyWindow;
 
 use reader::Reader;
 

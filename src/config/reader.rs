@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::layer::{Setting, Value};
 use super::problem::Problem;
 use crate::identity::Secret;
@@ -149,6 +151,16 @@ impl Reader {
         IpAddr::from_str(&text).unwrap_or_else(|_| {
             self.refuse(key, format!("\"{text}\" is not an IP address"));
             IpAddr::from([127, 0, 0, 1])
+        })
+    }
+
+    /// A time zone as a POSIX rule, which needs no tables that grow old: `CET-1CEST,M3.5.0,M10.5.0/3`.
+    pub(super) fn zone(&mut self, key: &str) -> TimeZone {
+        let text = self.text(key);
+        TimeZone::posix(&text).unwrap_or_else(|_| {
+            let what = format!("\"{text}\" is no time zone like \"CET-1CEST,M3.5.0,M10.5.0/3\"");
+            self.refuse(key, what);
+            TimeZone::UTC
         })
     }
 

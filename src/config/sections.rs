@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::reader::Reader;
 use crate::identity::Secret;
 use crate::units::ByteSize;
@@ -19,6 +21,8 @@ pub struct SiteConfig {
     pub claim_code: Secret,
     /// Whom the shop calls.
     pub support_contact: String,
+    /// The shop's local time.
+    pub time_zone: TimeZone,
 }
 
 impl SiteConfig {
@@ -32,6 +36,7 @@ impl SiteConfig {
             name: reader.text("site.name"),
             claim_code,
             support_contact: reader.text("site.support_contact"),
+            time_zone: reader.zone("site.time_zone"),
         }
     }
 }
@@ -210,24 +215,6 @@ impl SupervisorConfig {
             stop_grace: reader.seconds("supervisor.stop_grace_s", 1..=60),
             max_rss: reader.mib("supervisor.max_rss_mib", 32..=8192),
             reboot_on_crash_loop: reader.flag("supervisor.reboot_on_crash_loop"),
-        }
-    }
-}
-
-/// New versions.
-#[derive(Debug, Clone)]
-pub struct UpdateConfig {
-    /// A trial must stay healthy this long.
-    pub stability: Duration,
-    /// A trial ends by then.
-    pub trial_deadline: Duration,
-}
-
-impl UpdateConfig {
-    pub(super) fn check(reader: &mut Reader) -> Self {
-        Self {
-            stability: reader.seconds("update.stability_s", 1..=3600),
-            trial_deadline: reader.seconds("update.trial_deadline_s", 60..=7200),
         }
     }
 }

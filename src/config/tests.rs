@@ -149,3 +149,21 @@ fn a_wrong_site_file_leaves_the_image_settings_and_says_why() {
     fs::write(&image, "[devices]\nbogus = 7\n").unwrap();
     assert!(Config::load_or_without_site(&image, &site).is_err());
 }
+
+#[test]
+fn an_update_window_is_a_span_of_the_shops_local_time() {
+    let config = check("[update]\nwindow = \"\"\n").unwrap();
+    assert!(config.update.window.is_none());
+    let text = check(
+        "[site]\ntime_zone = \"Paris\"\n[update]\nwindow = \"at night\"\ndowngrade = \"always\"\n",
+    )
+    .unwrap_err()
+    .to_string();
+    for expected in [
+        "site.toml:2: site.time_zone: \"Paris\" is no time zone",
+        "site.toml:4: update.window: \"at night\" is no span",
+        "site.toml:5: update.downgrade: \"always\" is not one of forced, never",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Reader;
+use super::rollouts::RolloutsConfig;
 use crate::backoff::Backoff;
 use crate::identity::Secret;
 use crate::units::ByteSize;
@@ -115,6 +116,8 @@ pub struct WanConfig {
     pub push: PushConfig,
     /// Images, videos, documents.
     pub media: MediaConfig,
+    /// New versions.
+    pub rollouts: RolloutsConfig,
 }
 
 /// The shop's proxy.
@@ -232,6 +235,7 @@ impl WanConfig {
                 enabled: reader.flag("wan.media.enabled"),
                 max_blob: reader.mib("wan.media.max_blob_mib", 1..=16_384),
             },
+            rollouts: RolloutsConfig::check(reader),
         }
     }
 }

@@ -125,7 +125,9 @@ async fn config_data(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply,
             };
             match mode.as_deref() {
                 Some("replace") => controller.attributes = data,
-                Some("remove") => controller.attributes.retain(|key, _| !data.contains_key(key)),
+                Some("remove") => controller
+                    .attributes
+                    .retain(|key, _| !data.contains_key(key)),
                 _ => controller.attributes.extend(data),
             }
             controller.is_asked = false;
@@ -161,9 +163,7 @@ async fn read(
                     matches!(action.status, Status::Canceling | Status::Canceled)
                 }
                 "confirmationBase" => action.status == Status::WaitForConfirmation,
-                "installedBase" => {
-                    !action.status.is_active() && action.status != Status::Canceled
-                }
+                "installedBase" => !action.status.is_active() && action.status != Status::Canceled,
                 "deploymentBase" => !matches!(
                     action.status,
                     Status::Canceling | Status::Canceled | Status::WaitForConfirmation
@@ -208,7 +208,7 @@ async fn feedback(
                 "deploymentBase" => of_deployment(&action, &body),
                 "cancelAction" => of_cancellation(&action, &body),
                 "confirmationBase" => of_confirmation(&action, &body),
-                _ => Err(not_found()),
+                _ => Err(Refusal::NotFound),
             };
             match next {
                 Ok(status) => {
@@ -218,19 +218,49 @@ async fn feedback(
                     rollouts::note(connection, action.id, &about, &text, now_ms())?;
                     Ok(empty(StatusCode::OK))
                 }
-                Err(refusal) => Ok(refusal),
+                Err(refusal) => Ok(refusal.reply()),
             }
         })
         .await
 }
 
-fn of_deployment(action: &Rollout, body: &Bytes) -> Result<Status, Reply> {
+/// Why a feedback was not taken.
+enum Refusal {
+    /// No such action in this state.
+    NotFound,
+    /// The action is over.
+    Gone,
+    /// Nobody asked to cancel it.
+    NotCanceling,
+    /// hawkBit would not read it.
+    Unreadable,
+}
+
+impl Refusal {
+    fn reply(&self) -> Reply {
+        match self {
+            Self::NotFound => not_found(),
+            Self::Gone => problem(
+                StatusCode::GONE,
+                "gone",
+                "the action is not active any more",
+            ),
+            Self::NotCanceling => problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "not-canceling",
+                "nobody asked to cancel this action",
+            ),
+            Self::Unreadable => unreadable(),
+        }
+    }
+}
+
+fn of_deployment(action: &Rollout, body: &Bytes) -> Result<Status, Refusal> {
     if action.status == Status::WaitForConfirmation {
-        return Err(not_found());
+        return Err(Refusal::NotFound);
     }
     if !action.status.is_active() {
-        let detail = "the action is not active any more";
-        return Err(problem(StatusCode::GONE, "gone", detail));
+        return Err(Refusal::Gone);
     }
     let (execution, finished) = said(body)?;
     Ok(match (&*execution, &*finished) {
@@ -242,15 +272,10 @@ fn of_deployment(action: &Rollout, body: &Bytes) -> Result<Status, Reply> {
     })
 }
 
-fn of_cancellation(action: &Rollout, body: &Bytes) -> Result<Status, Reply> {
+fn of_cancellation(action: &Rollout, body: &Bytes) -> Result<Status, Refusal> {
     let (execution, finished) = said(body)?;
     if action.status != Status::Canceling {
-        let detail = "nobody asked to cancel this action";
-        return Err(problem(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "not-canceling",
-            detail,
-        ));
+        return Err(Refusal::NotCanceling);
     }
     Ok(match (&*execution, &*finished) {
         ("closed", "failure") => Status::Error,
@@ -260,32 +285,31 @@ fn of_cancellation(action: &Rollout, body: &Bytes) -> Result<Status, Reply> {
     })
 }
 
-fn of_confirmation(action: &Rollout, body: &Bytes) -> Result<Status, Reply> {
-    let said: Confirmation = serde_json::from_slice(body).map_err(|_| unreadable())?;
+fn of_confirmation(action: &Rollout, body: &Bytes) -> Result<Status, Refusal> {
+    let said: Confirmation = serde_json::from_slice(body).map_err(|_| Refusal::Unreadable)?;
     if !action.status.is_active() {
-        let detail = "the action is not active any more";
-        return Err(problem(StatusCode::GONE, "gone", detail));
+        return Err(Refusal::Gone);
     }
     if action.status != Status::WaitForConfirmation {
-        return Err(not_found());
+        return Err(Refusal::NotFound);
     }
     match &*said.confirmation {
         "confirmed" => Ok(Status::Running),
         "denied" => Ok(Status::WaitForConfirmation),
-        _ => Err(unreadable()),
+        _ => Err(Refusal::Unreadable),
     }
 }
 
 /// Execution and result of a feedback that hawkBit would read.
-fn said(body: &Bytes) -> Result<(String, String), Reply> {
-    let Feedback { status } = serde_json::from_slice(body).map_err(|_| unreadable())?;
+fn said(body: &Bytes) -> Result<(String, String), Refusal> {
+    let Feedback { status } = serde_json::from_slice(body).map_err(|_| Refusal::Unreadable)?;
     let finished = status.result.finished;
     let known = EXECUTIONS.contains(&&*status.execution)
         && ["success", "failure", "none"].contains(&&*finished);
     if known {
         Ok((status.execution, finished))
     } else {
-        Err(unreadable())
+        Err(Refusal::Unreadable)
     }
 }
 

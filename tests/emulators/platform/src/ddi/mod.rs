@@ -9,7 +9,7 @@ mod documents;
 
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
@@ -109,8 +109,7 @@ fn is_authorized(request: &Request<Payload>, platform: &Platform) -> bool {
     given
         .and_then(|value| value.split_once(' '))
         .is_some_and(|(scheme, token)| {
-            ["TargetToken", "GatewayToken"].contains(&scheme)
-                && token == platform.credentials.token
+            ["TargetToken", "GatewayToken"].contains(&scheme) && token == platform.credentials.token
         })
 }
 
