@@ -5,7 +5,7 @@
 //! orders.db      orders, commands, inbox, outbox, idempotency keys     WAL, synchronous=FULL
 //! devices.db     paired devices, digests of their tokens               WAL, synchronous=FULL
 //! catalogue.db   documents, barcodes, cursor of the platform's feed    WAL, synchronous=NORMAL
-//! blobs/ab/abcd… media, named by their SHA-256; blobs/tmp/ while they come
+//! blobs/ab/abcd… media, named by their SHA-256; blobs/partial/ while they come
 //! *.suspect      a mark: found damaged, to be replaced at the next start
 //! *.damaged      the last quarantined database of each name, for support
 //! ```
@@ -20,8 +20,8 @@
 //! | outbox | [`orders::OUTBOX_BOUND`] | oldest events dropped and counted; orders, receipts never |
 //! | idempotency keys, message ids, closed orders | [`orders::KEPT_MS`] | forgotten |
 //! | deletions in the catalogue | [`catalogue::TOMBSTONES_KEPT_MS`], [`catalogue::TOMBSTONE_BOUND`] | forgotten; late readers refetch |
-//! | blobs | `store.blob_quota_mib` | refused |
-//! | free space | `store.orders_reserve_mib` | catalogue and blobs refused, orders go on; at half of it the oldest blobs go |
+//! | blobs | `store.blob_quota_mib` | those of less worth make room, or refused: see [`blobs`] |
+//! | free space | `store.orders_reserve_mib` | catalogue and blobs refused, orders go on; at half of it blobs go, the least worth first |
 //! | events a subscriber may lie behind | [`EVENT_BOUND`] | it is told that it missed some |
 //!
 //! # Invariants
@@ -182,10 +182,15 @@ impl Store {
             suspicion,
             config.catalogue_cache,
             Arc::clone(&room),
-            clock,
+            Arc::clone(&clock),
             events.clone(),
         )?;
-        let blobs = Blobs::start(dir.join("blobs"), config.blob_quota, Arc::clone(&room))?;
+        let blobs = Blobs::start(
+            dir.join("blobs"),
+            config.blob_quota,
+            Arc::clone(&room),
+            clock,
+        )?;
         let checker = Checker::start(suspicions.clone(), blobs.clone()).map_err(|source| {
             OpenStoreError::Folder {
                 path: dir.clone(),

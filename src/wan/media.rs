@@ -216,7 +216,9 @@ impl Media {
             // Another blob, or a host that keeps no ranges: its first bytes are not ours.
             200 | 206 | 412 | 416 if had > 0 => {
                 tracing::info!(event = "media.transfer_restarted", status = answer.status());
-                self.partial = Some(self.begin(partial.wanted)?);
+                let wanted = partial.wanted.clone();
+                drop(partial);
+                self.partial = Some(self.begin(wanted)?);
                 return Ok(Fetched::Again);
             }
             status => {
@@ -259,7 +261,7 @@ impl Media {
 
     fn begin(&self, wanted: Wanted) -> Result<Partial, WriteBlobError> {
         Ok(Partial {
-            writer: self.parts.blobs.begin(&wanted.digest, wanted.size)?,
+            writer: self.parts.blobs.begin(&wanted.digest, wanted.size, "")?,
             wanted,
             etag: None,
             barren_tries: 0,

@@ -147,7 +147,7 @@ impl Served {
         let mut writer = self
             .store
             .blobs
-            .begin(&digest, content.len() as u64)
+            .begin(&digest, content.len() as u64, "")
             .unwrap();
         writer.write(content).unwrap();
         writer.publish().unwrap();
