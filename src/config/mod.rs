@@ -5,6 +5,7 @@
 
 mod import;
 mod layer;
+mod media;
 mod ports;
 mod problem;
 mod reader;
@@ -19,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use import::{ImportSiteError, Imported, import_site};
+pub use media::MediaConfig;
 pub use ports::LanPort;
 pub use problem::{CheckConfigError, Origin, Problem};
 pub use rollouts::{RolloutsConfig, TokenKind};
@@ -27,9 +29,7 @@ pub use sections::{
     SupervisorConfig, TelemetryConfig,
 };
 pub use update::{Downgrade, UpdateConfig};
-pub use wan::{
-    BusConfig, Deadlines, HttpsUrl, MediaConfig, ProxyConfig, PullConfig, PushConfig, WanConfig,
-};
+pub use wan::{BusConfig, Deadlines, HttpsUrl, ProxyConfig, PullConfig, PushConfig, WanConfig};
 pub use window::DailyWindow;
 
 use reader::Reader;

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::layer::{Setting, Value};
 use super::problem::Problem;
+use super::window::DailyWindow;
 use crate::identity::Secret;
 use crate::units::ByteSize;
 
@@ -82,8 +83,11 @@ impl Reader {
 
     /// Notes that `key` is wrong.
     pub(super) fn refuse(&mut self, key: &str, what: impl Into<String>) {
-        let origin = self.setting(key).origin.clone();
-        self.problems.push(Problem::at(origin, key, what));
+        let problem = Problem::at(self.setting(key).origin.clone(), key, what);
+        // Two sections may read one key.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     pub(super) fn text(&self, key: &str) -> String {
@@ -162,6 +166,17 @@ impl Reader {
             self.refuse(key, what);
             TimeZone::UTC
         })
+    }
+
+    /// A daily span of the shop's local time; none when the text is empty.
+    pub(super) fn window(&mut self, key: &str) -> Option<DailyWindow> {
+        let text = self.text(key);
+        if text.is_empty() {
+            return None;
+        }
+        DailyWindow::parse(&text, &self.zone("site.time_zone"))
+            .map_err(|what| self.refuse(key, what))
+            .ok()
     }
 
     /// One of `choices`.

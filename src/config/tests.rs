@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::units::ByteSize;
 
 fn check(text: &str) -> Result<Config, CheckConfigError> {
     Config::from_layers(&[(Path::new("/stick/site.toml"), text)])
@@ -79,6 +80,21 @@ fn a_password_in_the_proxy_address_is_refused_without_repeating_it() {
         .to_string();
     assert!(text.contains("wan.proxy.password"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn media_have_a_window_and_a_cap_or_none() {
+    let media = check("[wan.media]\nwindow = \"22:00-06:00\"\nrate_cap_kib_s = 64\n").unwrap();
+    let media = media.wan.media;
+    assert!(media.window.is_some());
+    assert_eq!(media.rate_cap, Some(ByteSize::kib(64)));
+    let none = check("").unwrap().wan.media;
+    assert!(none.window.is_none() && none.rate_cap.is_none());
+    let wrong = "[site]\ntime_zone = \"Mars\"\n[wan.media]\nwindow = \"10-6\"\nparallel = 9\n";
+    let text = check(wrong).unwrap_err().to_string();
+    for part in ["\"Mars\"", "\"10-6\"", "wan.media.parallel"] {
+        assert_eq!(text.matches(part).count(), 1, "{part} once in {text}");
+    }
 }
 
 #[test]

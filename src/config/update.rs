@@ -29,12 +29,6 @@ pub enum Downgrade {
 
 impl UpdateConfig {
     pub(super) fn check(reader: &mut Reader) -> Self {
-        let window = match reader.text("update.window") {
-            text if text.is_empty() => None,
-            text => DailyWindow::parse(&text, &reader.zone("site.time_zone"))
-                .map_err(|what| reader.refuse("update.window", what))
-                .ok(),
-        };
         let downgrade = match &*reader.choice("update.downgrade", &["forced", "never"]) {
             "never" => Downgrade::Never,
             _ => Downgrade::Forced,
@@ -42,7 +36,7 @@ impl UpdateConfig {
         Self {
             stability: reader.seconds("update.stability_s", 1..=3600),
             trial_deadline: reader.seconds("update.trial_deadline_s", 60..=7200),
-            window,
+            window: reader.window("update.window"),
             downgrade,
         }
     }

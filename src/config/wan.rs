@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::media::MediaConfig;
 use super::reader::Reader;
 use super::rollouts::RolloutsConfig;
 use crate::backoff::Backoff;
 use crate::identity::Secret;
-use crate::units::ByteSize;
 
 /// An `https://` address of a host, without path: `https://HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,15 +181,6 @@ pub struct PushConfig {
     pub batch_items: u32,
 }
 
-/// Blobs.
-#[derive(Debug, Clone)]
-pub struct MediaConfig {
-    /// Off: nothing is fetched.
-    pub enabled: bool,
-    /// One blob at most.
-    pub max_blob: ByteSize,
-}
-
 impl WanConfig {
     pub(super) fn check(reader: &mut Reader, base_dir: &Path) -> Self {
         let first = reader.milliseconds("wan.retry_first_ms", 100..=60_000);
@@ -231,10 +222,7 @@ impl WanConfig {
                 enabled: reader.flag("wan.push.enabled"),
                 batch_items: reader.number("wan.push.batch_items", 1..=1000),
             },
-            media: MediaConfig {
-                enabled: reader.flag("wan.media.enabled"),
-                max_blob: reader.mib("wan.media.max_blob_mib", 1..=16_384),
-            },
+            media: MediaConfig::check(reader),
             rollouts: RolloutsConfig::check(reader),
         }
     }
