@@ -23,7 +23,8 @@ use tracing::{error, info, warn};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LanPort, LoadConfigError};
 use crate::devices::{Dispatch, DispatchHandle, DispatchParts};
-use crate::diagnose::checks::{self, Asked};
+use crate::diagnose::checks::Asked;
+use crate::diagnose::report::{Report, Scope};
 use crate::digest::hex;
 use crate::durable::{ReplaceFileError, replace_file};
 use crate::identity::{BoxIdentity, LoadIdentityError, Secret, random_bytes};
@@ -299,8 +300,8 @@ fn checks_of(config: &Config, refused: Option<&LoadConfigError>) -> lan::Checks 
         refused: refused.map(ToString::to_string),
     };
     Arc::new(move || {
-        let answers = checks::ask_all(&asked);
-        serde_json::to_string(&answers).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        let report = Report::make(&asked, Scope::Everything);
+        serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     })
 }
 

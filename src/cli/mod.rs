@@ -44,12 +44,9 @@ enum Command {
     Serve,
     /// Keep the server alive: run `comptoir serve`, watch that it works, start it again when it does not.
     Supervise,
-    /// Ask the box how it is. Exit code 0: well; 3: somebody should look; 1: something does not work.
-    Check {
-        /// For programs.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Ask the box how it is, and whether it reaches what the network contract names.
+    #[command(after_help = check::HELP)]
+    Check(check::CheckOptions),
     /// Say how the running box is: one line, then what is not as it should be. Exit code 1: it does not serve.
     Status {
         /// For programs: the document the front page is made of, and the last restarts.
@@ -74,7 +71,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(&arguments.files),
         Command::Supervise => supervise::run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
-        Command::Check { json } => check::check(&arguments.files, json),
+        Command::Check(options) => check::check(&arguments.files, &options),
         Command::Status { json } => status::run(&arguments.files, json),
         Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {

@@ -1,8 +1,12 @@
 //! The self-diagnosis: looks at everything and changes nothing (the disk check leaves no trace of its probe).
 //!
-//! [`checks`] holds one file per question; `comptoir check` asks them all, in the order of the list. [`boot_report`] is
-//! the one line that a boot leaves on the console. [`listeners`] reads from the kernel who listens.
+//! [`checks`] holds one file per question about the box, [`flows`] asks the hosts of the network contract; [`report`] is both
+//! together, [`text`] the same for people. [`sheet`] is what a network's administrator opens. [`boot_report`] is the one line
+//! that a boot leaves on the console. [`listeners`] reads from the kernel who listens.
 
 pub mod boot_report;
 pub mod checks;
+pub mod flows;
 pub mod listeners;
+pub mod report;
+pub mod text;

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::supervisor::bench::{Box, signal, wait};
 
 /// Every host outside the shop refuses the connection.
-const NOWHERE: &str = "[wan]\napi_url = 'https://127.0.0.1:9'\nbus_url = 'https://127.0.0.1:9'\nmedia_url = 'https://127.0.0.1:9'\n";
+const NOWHERE: &str = "[wan]\napi_url = 'https://127.0.0.1:9'\nbus_url = 'https://127.0.0.1:9'\nmedia_url = 'https://127.0.0.1:9'\n\
+    logs_url = 'https://127.0.0.1:9'\nsupport_url = 'https://127.0.0.1:9'\n";
 
 fn run(this: &Box, verb: &str, more: &[&str]) -> Output {
     this.command(verb).args(more).output().unwrap()
@@ -28,11 +29,11 @@ fn verdict<'a>(report: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn a_box_at_work_without_a_platform_is_a_warning_and_a_stopped_one_a_failure() {
+fn a_box_at_work_without_a_platform_lacks_what_is_required_and_a_stopped_one_itself() {
     let mut this = Box::started(NOWHERE);
     let (code, report) = check(&this);
-    assert_eq!(code, Some(3), "{report:#}");
-    assert_eq!(report["verdict"], "warning");
+    assert_eq!(code, Some(2), "{report:#}");
+    assert_eq!(report["outcome"], "required_impaired");
     for name in [
         "settings",
         "data_dir",
@@ -43,13 +44,17 @@ fn a_box_at_work_without_a_platform_is_a_warning_and_a_stopped_one_a_failure() {
     ] {
         assert_eq!(verdict(&report, name), "ok", "{report:#}");
     }
-    assert_eq!(verdict(&report, "platform"), "warning");
+    let api = &report["flows"][0];
+    assert_eq!(
+        (&api["name"], &api["cause"]),
+        (&"api".into(), &"tcp_refused".into())
+    );
 
     let mut supervisor = this.supervisor.take().unwrap();
     signal(supervisor.id(), Signal::SIGTERM);
     supervisor.wait().unwrap();
     let (code, report) = check(&this);
-    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(code, Some(3), "{report:#}");
     assert_eq!(verdict(&report, "lan_ports"), "failed");
     assert_eq!(verdict(&report, "databases"), "ok");
 }
@@ -65,12 +70,13 @@ fn refused_settings_are_named_with_file_line_and_key() {
         format!("{NOWHERE}[store]\ndata_dir = {data_dir:?}\n"),
     )
     .unwrap();
+    let image_file = image_file.to_str().unwrap();
     let output = run(
         &this,
         "check",
-        &["--image-file", image_file.to_str().unwrap()],
+        &["--lang", "en", "--image-file", image_file],
     );
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stdout).unwrap();
     let line = said.lines().find(|line| line.contains("settings")).unwrap();
     assert!(line.contains("FAILED"), "{said}");

@@ -3,60 +3,108 @@
 //! Opened read-only beside the running server, each is asked for its version and for `PRAGMA quick_check`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{Asked, Finding};
+use crate::language::Said;
 
 /// The databases of the store.
 const NAMES: [&str; 3] = ["orders.db", "devices.db", "catalogue.db"];
 
 /// Wait for a lock at most this long.
-const BUSY_WITHIN: Duration = Duration::from_secs(5);
+const BUSY_WITHIN: Duration = Duration::from_secs(2);
+
+/// All databases together: a catalogue of gigabytes is not read to its end while somebody waits for the answer.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// Between two looks at the time, in steps of the database's virtual machine.
+const STEPS: i32 = 1000;
+
+/// How a database was found.
+enum Found {
+    Missing,
+    Sound {
+        version: i64,
+    },
+    /// Nothing wrong as far as it was read in time.
+    Unread {
+        version: i64,
+    },
+    Damaged(Said),
+}
 
 pub(super) fn ask(asked: &Asked) -> Finding {
+    let until = Instant::now() + READ_WITHIN;
     let mut seen = Vec::new();
-    let (mut damaged, mut missing) = (false, false);
+    let (mut damaged, mut present) = (false, false);
     for name in NAMES {
-        let path = asked.config.store.data_dir.join(name);
-        if !path.exists() {
-            missing = true;
-            seen.push(format!("{name} is not there"));
-            continue;
-        }
-        match quick_check(&path) {
-            Ok((version, words)) if words == "ok" => {
-                seen.push(format!("{name} version {version} sound"))
-            }
-            Ok((_, words)) => {
+        let found = look(&asked.config.store.data_dir.join(name), until);
+        present |= !matches!(found, Found::Missing);
+        seen.push(match found {
+            Found::Missing => Said::new(
+                format!("{name} is not there"),
+                format!("{name} est absente"),
+            ),
+            Found::Sound { version } => Said::new(
+                format!("{name} version {version} sound"),
+                format!("{name} version {version} saine"),
+            ),
+            Found::Unread { version } => Said::new(
+                format!("{name} version {version} sound as far as read"),
+                format!("{name} version {version} saine pour ce qui a été lu"),
+            ),
+            Found::Damaged(why) => {
                 damaged = true;
-                seen.push(format!("{name} is damaged: {words}"));
+                Said::new(
+                    format!("{name} is damaged: {}", why.en),
+                    format!("{name} est abîmée : {}", why.fr),
+                )
             }
-            Err(error) => {
-                damaged = true;
-                seen.push(format!("{name} cannot be read: {error}"));
-            }
-        }
+        });
     }
-    let seen = seen.join(", ");
-    match (damaged, missing) {
+    let seen = Said::join(&seen, ", ");
+    match (damaged, present) {
         (true, _) => Finding::failed(
             seen,
-            "restart the server: it sets a damaged database aside; then call support",
+            "Restart the server: it sets a damaged database aside; then call support.",
+            "Redémarrez le serveur : il met de côté une base abîmée ; appelez ensuite l'assistance.",
         ),
-        (false, true) => Finding::warning(seen, "the server has not run on this data folder yet"),
-        (false, false) => Finding::ok(seen),
+        (false, false) => Finding::skipped(Said::new(
+            "the server has not run on this data folder yet",
+            "le serveur n'a pas encore fonctionné avec ce dossier de données",
+        )),
+        (false, true) => Finding::ok(seen),
     }
 }
 
-fn quick_check(path: &Path) -> rusqlite::Result<(i64, String)> {
-    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+fn look(path: &Path, until: Instant) -> Found {
+    if !path.exists() {
+        return Found::Missing;
+    }
+    match quick_check(path, until) {
+        Ok((version, Some(words))) if words == "ok" => Found::Sound { version },
+        Ok((_, Some(words))) => Found::Damaged(Said::same(words)),
+        Ok((version, None)) => Found::Unread { version },
+        Err(error) => Found::Damaged(Said::same(error.to_string())),
+    }
+}
+
+/// Its version and what it says of itself, `None` when the time is over first.
+fn quick_check(path: &Path, until: Instant) -> rusqlite::Result<(i64, Option<String>)> {
+    let mut database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     database.busy_timeout(BUSY_WITHIN)?;
     let version = database.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    database.progress_handler(STEPS, Some(move || Instant::now() > until))?;
     // One finding is enough to know.
-    let words = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((version, words))
+    match database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)) {
+        Ok(words) => Ok((version, Some(words))),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Ok((version, None))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -78,15 +126,15 @@ mod tests {
     fn sound_missing_and_damaged_databases_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let asked = asked(dir.path());
-        assert_eq!(ask(&asked).verdict, Verdict::Warning);
+        assert_eq!(ask(&asked).verdict, Verdict::Skipped);
         NAMES
             .iter()
             .for_each(|name| database(&dir.path().join(name)));
         let sound = ask(&asked);
         assert_eq!(sound.verdict, Verdict::Ok);
         assert!(
-            sound.seen.contains("orders.db version 7 sound"),
-            "{}",
+            sound.seen.en.contains("orders.db version 7 sound"),
+            "{:?}",
             sound.seen
         );
 
@@ -96,7 +144,22 @@ mod tests {
         bytes[middle..middle + 8192].fill(0x5a);
         std::fs::write(&path, bytes).unwrap();
         let damaged = ask(&asked);
-        assert_eq!(damaged.verdict, Verdict::Failed, "{}", damaged.seen);
-        assert!(damaged.seen.contains("catalogue.db"), "{}", damaged.seen);
+        assert_eq!(damaged.verdict, Verdict::Failed, "{:?}", damaged.seen);
+        assert!(
+            damaged.seen.fr.contains("catalogue.db est abîmée"),
+            "{:?}",
+            damaged.seen
+        );
+    }
+
+    #[test]
+    fn a_database_too_large_for_the_time_is_no_finding() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.db");
+        database(&path);
+        assert!(matches!(
+            look(&path, Instant::now()),
+            Found::Unread { version: 7 }
+        ));
     }
 }

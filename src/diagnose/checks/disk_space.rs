@@ -3,6 +3,7 @@
 use nix::sys::statvfs::statvfs;
 
 use super::{Asked, Finding};
+use crate::language::Said;
 use crate::units::ByteSize;
 
 /// Below this even orders are in danger.
@@ -12,9 +13,21 @@ const LAST_RESERVE: ByteSize = ByteSize::mib(16);
 const FEW_INODES: u64 = 256;
 
 pub(super) fn ask(asked: &Asked) -> Finding {
-    let stat = match statvfs(&asked.config.store.data_dir) {
+    // Before the first start the folder is not there; it will be made on the same disk as what it lies in.
+    let data_dir = &asked.config.store.data_dir;
+    let there = data_dir.ancestors().find(|dir| dir.exists());
+    let stat = match statvfs(there.unwrap_or(data_dir)) {
         Ok(stat) => stat,
-        Err(error) => return Finding::failed(format!("cannot be asked: {error}"), "see data_dir"),
+        Err(error) => {
+            return Finding::failed(
+                Said::new(
+                    format!("cannot be asked: {error}"),
+                    format!("impossible à savoir : {error}"),
+                ),
+                "See data_dir.",
+                "Voir data_dir.",
+            );
+        }
     };
     // Widths of these fields differ between machines.
     let free =
@@ -25,15 +38,23 @@ pub(super) fn ask(asked: &Asked) -> Finding {
 }
 
 fn judge(free: ByteSize, reserve: ByteSize, inodes_short: bool) -> Finding {
-    let seen = format!("{free} free, {reserve} are kept for orders");
+    let seen = Said::new(
+        format!("{free} free, {reserve} are kept for orders"),
+        format!("{free} libres, {reserve} sont réservés aux commandes").replace("iB", "io"),
+    );
     if free < LAST_RESERVE || inodes_short {
         return Finding::failed(
             seen,
-            "orders are in danger: remove media or change the disk",
+            "Orders are in danger: remove media or change the disk.",
+            "Les commandes sont en danger : retirez des médias ou changez le disque.",
         );
     }
     if free < reserve {
-        return Finding::warning(seen, "media no longer come in; orders go on");
+        return Finding::warning(
+            seen,
+            "Media no longer come in; orders go on.",
+            "Les médias n'arrivent plus ; les commandes continuent.",
+        );
     }
     Finding::ok(seen)
 }

@@ -1,13 +1,21 @@
 //! Are the shop's settings usable?
 
 use super::{Asked, Finding};
+use crate::language::Said;
 
 pub(super) fn ask(asked: &Asked) -> Finding {
     match &asked.refused {
-        None => Finding::ok("every key is understood"),
+        None => Finding::ok(Said::new(
+            "every key is understood",
+            "chaque clé est comprise",
+        )),
         Some(refused) => Finding::failed(
-            format!("the box runs without the shop's settings: {refused}"),
-            "correct the site file and bring it in again",
+            Said::new(
+                format!("the box runs without the shop's settings: {refused}"),
+                format!("la box fonctionne sans les réglages du magasin : {refused}"),
+            ),
+            "Correct the site file and bring it in again.",
+            "Corrigez le fichier du site et importez-le de nouveau.",
         ),
     }
 }
@@ -25,6 +33,6 @@ mod tests {
         asked.refused = Some("site.toml:2: unknown key lan.bindd".to_owned());
         let finding = ask(&asked);
         assert_eq!(finding.verdict, Verdict::Failed);
-        assert!(finding.seen.contains("lan.bindd"), "{}", finding.seen);
+        assert!(finding.seen.fr.contains("lan.bindd"), "{:?}", finding.seen);
     }
 }

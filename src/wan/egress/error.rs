@@ -122,7 +122,7 @@ fn of_io(error: &io::Error, phase: Phase, proxied: bool) -> Cause {
     }
 }
 
-fn of_tls(error: &rustls::Error) -> Cause {
+pub(super) fn of_tls(error: &rustls::Error) -> Cause {
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return Cause::TlsOther;
     };

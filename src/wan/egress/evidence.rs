@@ -58,6 +58,8 @@ pub struct Evidence {
     pub proxy_said: Option<String>,
     /// The kinds of sign-in the proxy offers: "Basic", "Digest", "NTLM", "Negotiate".
     pub proxy_schemes: Vec<String>,
+    /// The host a redirect leads to: a login page's.
+    pub led_to: Option<String>,
     /// The HTTP status: of the proxy to CONNECT in [`Phase::Tunnel`], of the host otherwise.
     pub status: Option<u16>,
     /// The code the host itself gives its error (Azure's `x-ms-error-code`).
