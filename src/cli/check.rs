@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::diagnose::boot_report::BootReport;
 use crate::diagnose::checks::Asked;
 use crate::diagnose::report::{Report, Scope};
+use crate::diagnose::sheet::{self, Sheet};
 use crate::diagnose::text::{self, Style};
 use crate::language::Language;
 use crate::telemetry::start_logs;
@@ -39,6 +40,9 @@ pub(super) struct CheckOptions {
     /// One flow of the network contract alone: api, bus, media, logs or support.
     #[arg(long, value_parser = flow)]
     flow: Option<FlowId>,
+    /// Ask nothing: print the firewall sheet of this shop for whoever runs its network.
+    #[arg(long, conflicts_with = "flow")]
+    sheet: bool,
 }
 
 fn language(tag: &str) -> Result<Language, String> {
@@ -55,12 +59,22 @@ fn flow(name: &str) -> Result<FlowId, String> {
 }
 
 pub(super) fn check(files: &Files, options: &CheckOptions) -> anyhow::Result<ExitCode> {
+    let language = options.lang.unwrap_or_else(Language::of_terminal);
+    if options.sheet {
+        // A sheet of other settings than the shop's would open the wrong things.
+        let sheet = Sheet::of(&Config::load(&files.image_file, &files.site_file)?);
+        if options.json {
+            println!("{}", serde_json::to_string_pretty(&sheet)?);
+        } else {
+            print!("{}", sheet::write(&sheet, language));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let (config, refused) = Config::load_or_without_site(&files.image_file, &files.site_file)?;
     let asked = Asked {
         config,
         refused: refused.map(|refused| refused.to_string()),
     };
-    let language = options.lang.unwrap_or_else(Language::of_terminal);
     let scope = options.flow.map_or(Scope::Everything, Scope::Flow);
     let report = Report::make(&asked, scope);
     if options.json {

@@ -348,7 +348,7 @@ fn blame(kind: Kind, name: String, en: &str, fr: &str) -> Culprit {
 }
 
 /// Those the system asks (resolv.conf(5)).
-fn name_servers() -> String {
+pub(super) fn name_servers() -> String {
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers: Vec<_> = text
         .lines()

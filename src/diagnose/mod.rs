@@ -9,4 +9,5 @@ pub mod checks;
 pub mod flows;
 pub mod listeners;
 pub mod report;
+pub mod sheet;
 pub mod text;

@@ -39,7 +39,7 @@ pub use answer::Answer;
 pub use cause::Cause;
 pub use error::EgressError;
 pub use evidence::{Evidence, Phase};
-pub use probe::{ProbeReport, Prober, Step, StepName, StepState};
+pub use probe::{ProbeReport, Prober, Step, StepName, StepState, way_of};
 pub use proxy::ProxyAddressError;
 pub use roots::LoadCaFileError;
 pub use ureq::http::Method;

@@ -35,6 +35,7 @@ use expect::Question;
 use line::{Line, Shared, Stream};
 use message::Message;
 use tunnel::Proxy;
+pub use tunnel::way_of;
 
 /// One step at most; a healthy one takes milliseconds, a line by satellite or a sleeping proxy a second or two.
 const STEP_WITHIN: Duration = Duration::from_millis(2500);

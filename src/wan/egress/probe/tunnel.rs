@@ -19,6 +19,13 @@ use crate::language::Said;
 use crate::wan::contract::FlowId;
 use crate::wan::egress::Cause;
 
+/// The next hop of `flow` when it is a proxy: its host and port.
+#[must_use]
+pub fn way_of(config: &WanConfig, flow: FlowId) -> Option<(String, u16)> {
+    let proxy = Proxy::of(config, flow, flow.url(config).host())?;
+    Some((proxy.host, proxy.port))
+}
+
 /// The proxy of one flow.
 pub(super) struct Proxy {
     is_tls: bool,
