@@ -11,7 +11,7 @@ use nix::net::if_::InterfaceFlags;
 use serde::Serialize;
 
 use super::flows::{is_used, name_servers, purpose};
-use crate::config::{Config, LanPort};
+use crate::config::Config;
 use crate::language::Sentence;
 use crate::wan::contract::{CONTRACT, Need};
 use crate::wan::egress::way_of;
