@@ -1,9 +1,12 @@
 //! Time as a thing that is handed in, so that a test of an hour runs in a millisecond.
 
+use std::fs;
+use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Where a part takes its time from.
 ///
@@ -19,6 +22,9 @@ pub trait Clock: Send + Sync + 'static {
         self.wall().as_millisecond()
     }
 }
+
+/// No time before this is the present: this software was not made yet. 2026-01-01T00:00:00Z.
+pub const SOFTWARE_MADE_MS: i64 = 1_767_225_600_000;
 
 /// The machine's clocks.
 #[derive(Debug, Clone)]
@@ -44,6 +50,48 @@ impl Clock for SystemClock {
     }
 }
 
+/// A moment that no wall clock can falsify: of which boot, and how long after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootStamp {
+    /// The kernel's id of that boot.
+    pub boot_id: String,
+    /// Since that boot.
+    pub uptime_ms: u64,
+}
+
+impl BootStamp {
+    /// Now.
+    ///
+    /// # Errors
+    /// Where there is no Linux `/proc`.
+    pub fn now() -> io::Result<Self> {
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let seconds: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|seconds| seconds.parse().ok())
+            .filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
+            .ok_or(io::ErrorKind::InvalidData)?;
+        let uptime = Duration::from_secs_f64(seconds);
+        Ok(Self {
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+                .trim()
+                .to_owned(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// From `earlier` to this one; `None` when `earlier` is of another boot, or not earlier.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Option<Duration> {
+        if self.boot_id != earlier.boot_id {
+            return None;
+        }
+        let milliseconds = self.uptime_ms.checked_sub(earlier.uptime_ms)?;
+        Some(Duration::from_millis(milliseconds))
+    }
+}
+
 /// A clock that moves only when told, for tests.
 #[derive(Debug)]
 pub struct ManualClock {
@@ -57,6 +105,11 @@ impl ManualClock {
         Self {
             state: Mutex::new((wall, Duration::ZERO)),
         }
+    }
+
+    /// Sets the wall clock, as a person or a program does; monotonic time goes on.
+    pub fn set_wall(&self, wall: Timestamp) {
+        self.state.lock().expect("no holder of this lock panics").0 = wall;
     }
 
     /// Moves both clocks forward by `step`.
@@ -96,6 +149,23 @@ mod tests {
         clock.advance(Duration::from_secs(3600));
         assert_eq!(clock.wall_ms(), 3_600_000);
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_stamp_of_another_boot_or_of_later_says_nothing() {
+        let now = BootStamp::now().unwrap();
+        assert_eq!(now.since(&now), Some(Duration::ZERO));
+        let later = BootStamp {
+            uptime_ms: now.uptime_ms + 7,
+            ..now.clone()
+        };
+        assert_eq!(later.since(&now), Some(Duration::from_millis(7)));
+        assert_eq!(now.since(&later), None);
+        let other = BootStamp {
+            boot_id: "other".into(),
+            uptime_ms: 0,
+        };
+        assert_eq!(now.since(&other), None);
     }
 
     #[test]

@@ -37,6 +37,8 @@ use crate::supervisor::reasons::{Reason, Reasons};
 use crate::supervisor::sockets::{ClaimError, LanSockets};
 use crate::telemetry::{Code, Telemetry};
 use crate::wan::credentials::Credentials;
+use crate::wan::time::PlatformTime;
+use crate::wan::time::floor::Floor;
 use crate::wan::{StartWanError, Wan, WanParts};
 
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
@@ -91,7 +93,9 @@ pub enum ServeError {
 /// [`ServeError`]: before anything is served, or when only a new start can repair the store.
 pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), ServeError> {
     let mut sockets = LanSockets::claim(&config.lan, &config.discovery)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let data_dir = &config.store.data_dir;
+    let time = PlatformTime::above(Floor::load(data_dir), Arc::new(SystemClock::default()));
+    let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let telemetry = Telemetry::default();
     if let Some(refused) = refused {
         error!(event = "config.site_refused", problems = %refused);
@@ -100,7 +104,6 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
             .conditions
             .raise(Code::SettingsRefused, refused.to_string(), now_ms);
     }
-    let data_dir = &config.store.data_dir;
     let identity = Arc::new(BoxIdentity::load_or_create(&data_dir.join("identity.key"))?);
     let rules = OrderRules {
         default_role: config.devices.order_role.clone(),
@@ -150,7 +153,8 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
         credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
         store: store.clone(),
         telemetry,
-        clock,
+        time,
+        data_dir: data_dir.clone(),
         shutdown: shutdown.clone(),
     })?;
     info!(event = "daemon.serves", box_id = identity.id());

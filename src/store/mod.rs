@@ -50,6 +50,7 @@ mod log;
 pub mod orders;
 mod readers;
 pub mod recover;
+pub mod restamp;
 mod room;
 mod salvage;
 #[cfg(test)]

@@ -101,6 +101,9 @@ codes! {
     SettingsRefused = "config.site_refused", Critical,
         "The shop's settings have a mistake and are not used: please call support.",
         "Les réglages du magasin contiennent une erreur et ne sont pas utilisés : appelez l'assistance.";
+    ClockUnsure = "clock.unsure", Warning,
+        "The box does not know what time it is: dates it shows may be wrong.",
+        "La box ne connaît pas l'heure : les dates affichées peuvent être fausses.";
     ServerRestarted = "supervisor.server_restarted", Notice,
         "The server was restarted by itself after a fault.",
         "Le serveur a redémarré de lui-même après un défaut.";
@@ -158,6 +161,15 @@ impl Conditions {
         self.lock().contains_key(&code)
     }
 
+    /// Moves the beginnings that lie between two wall times: a wrong clock made them.
+    pub fn restamp(&self, since_ms: i64, until_ms: i64, delta_ms: i64) {
+        for (began_ms, _) in self.lock().values_mut() {
+            if (since_ms..=until_ms).contains(began_ms) {
+                *began_ms = began_ms.saturating_add(delta_ms);
+            }
+        }
+    }
+
     /// All that hold, the worst first.
     #[must_use]
     pub fn list(&self) -> Vec<(Code, Condition)> {
@@ -199,6 +211,20 @@ mod tests {
         );
         assert!(conditions.clear(Code::ApiUnreachable));
         assert!(!conditions.clear(Code::ApiUnreachable));
+    }
+
+    #[test]
+    fn a_beginning_that_a_wrong_clock_made_moves_with_the_clock() {
+        let conditions = Conditions::default();
+        conditions.raise(Code::ApiUnreachable, "", 10);
+        conditions.raise(Code::DiskFull, "", 99);
+        conditions.restamp(5, 50, 1000);
+        let since: Vec<_> = conditions
+            .list()
+            .into_iter()
+            .map(|(_, condition)| condition.since_ms)
+            .collect();
+        assert_eq!(since, [99, 1010]);
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Api {
         let mut headers = vec![("authorization", authorization.expose())];
         headers.extend_from_slice(question.headers);
         let site = percent_encoded(&access.site_id);
+        let asked = self.time.asked();
         let answer = self.client.send(&Request {
             method: question.method.clone(),
             url: &format!("{}/v1/sites/{site}{}", self.url, question.path),
@@ -115,7 +116,7 @@ impl Api {
             body: question.body,
             hold: question.hold,
         })?;
-        self.time.observe(answer.date());
+        let _ = self.time.observe(FlowId::Api, &answer, asked);
         Ok(answer)
     }
 }

@@ -36,6 +36,8 @@ pub const MAX_MESSAGE: ByteSize = ByteSize::mib(1);
 const SIGNATURE_LIFE_S: i64 = 20 * 60;
 /// Two clocks within this are taken for equal.
 const CLOCK_TOLERANCE_S: i64 = 60;
+/// After a refusal by another clock, how long the hosts' word about the time is waited for.
+const CLOCK_WAIT: Duration = Duration::from_secs(10);
 /// A 204 that came sooner than this was no long poll: wait, so that no loop spins.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 
@@ -111,28 +113,30 @@ impl Bus {
     }
 
     fn ask(&mut self, method: &Method, path: &str, hold: Duration) -> Result<Answer, EgressError> {
-        let answer = self.ask_once(method, path, hold)?;
-        if answer.status() == 401 && self.signature.is_some() && !self.is_signature_fresh() {
-            // The answer told the platform's time, and the signature was made by another: the clock was wrong, not the key.
-            tracing::info!(
-                event = "bus.clock_corrected",
-                offset_ms = self.time.offset_ms()
-            );
-            return self.ask_once(method, path, hold);
+        let rounds = self.time.rounds();
+        let (answer, is_clock_off) = self.ask_once(method, path, hold)?;
+        if answer.status() == 401 && is_clock_off {
+            // The host's time is another than the signature was made by: the clock is wrong, not the key.
+            self.time.wait_for_round(rounds, CLOCK_WAIT);
+            let machine_ahead_ms = self.time.machine_ahead_ms();
+            tracing::info!(event = "bus.clock_corrected", machine_ahead_ms);
+            return Ok(self.ask_once(method, path, hold)?.0);
         }
         Ok(answer)
     }
 
+    /// The answer, and whether it says that our time is far off.
     fn ask_once(
         &mut self,
         method: &Method,
         path: &str,
         hold: Duration,
-    ) -> Result<Answer, EgressError> {
+    ) -> Result<(Answer, bool), EgressError> {
         let missing = || no_credentials(FlowId::Bus);
         let entity = self.credentials.bus_entity().ok_or_else(missing)?;
         let entity_url = entity_url(self.url.as_str(), &entity);
         let signature = self.signature(&entity_url).ok_or_else(missing)?;
+        let asked = self.time.asked();
         let answer = self.client.send(&Request {
             method: method.clone(),
             url: &format!("{entity_url}/messages/{path}"),
@@ -140,8 +144,8 @@ impl Bus {
             body: None,
             hold,
         })?;
-        self.time.observe(answer.date());
-        Ok(answer)
+        let is_clock_off = self.time.observe(FlowId::Bus, &answer, asked);
+        Ok((answer, is_clock_off))
     }
 
     /// A signature of a later time than now is none: it was made by a wrong clock.

@@ -203,7 +203,7 @@ impl Credentials {
             Worker::Pull | Worker::Push if self.api_token().is_none() => Some("wan.token is empty"),
             Worker::Bus if self.bus_entity().is_none() => Some("site.site_id is empty"),
             Worker::Bus if self.bus().is_none() => Some("wan.bus.key_name or wan.bus.key is empty"),
-            Worker::Pull | Worker::Push | Worker::Bus | Worker::Media => None,
+            _ => None,
         }
     }
 

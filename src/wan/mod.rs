@@ -35,6 +35,7 @@ pub mod wire;
 mod worker;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
@@ -53,12 +54,14 @@ pub use worker::{LIFE_SIGN, REFUSED_PAUSE};
 
 use api::Api;
 use bus::Bus;
+use contract::FlowId;
 use credentials::Credentials;
 use egress::{Client, Egress};
 use media::Media;
 use pull::{Pull, PullReport};
 use push::Push;
 use time::PlatformTime;
+use time::worker::{AskTime, AskTimeParts};
 use worker::{Frame, Life, Work};
 
 /// What the workers work with.
@@ -71,8 +74,10 @@ pub struct WanParts {
     pub store: Store,
     /// Where conditions and metrics go.
     pub telemetry: Telemetry,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
+    /// The box's best time, and its clocks.
+    pub time: PlatformTime,
+    /// Where small facts are kept: the data folder.
+    pub data_dir: PathBuf,
     /// The end.
     pub shutdown: Shutdown,
 }
@@ -139,17 +144,16 @@ impl Wan {
     /// # Errors
     /// [`StartWanError`]
     pub fn start(parts: WanParts) -> Result<WanHandle, StartWanError> {
-        let time = PlatformTime::new(Arc::clone(&parts.clock));
         let conditions = parts.telemetry.conditions.clone();
-        let outcomes = Outcomes::new(conditions.clone(), Arc::clone(&parts.clock));
+        let outcomes = Outcomes::new(conditions.clone(), parts.clock());
         let (running, ended) = channel();
         let mut handle = WanHandle {
             outcomes,
-            time,
+            time: parts.time.clone(),
             lives: Vec::new(),
             ended,
         };
-        let now_ms = parts.clock.wall_ms();
+        let now_ms = parts.time.now_ms();
         let (egress, problems) = Egress::new(&parts.config, &handle.time)?;
         if !problems.is_empty() {
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -157,10 +161,16 @@ impl Wan {
             conditions.raise(Code::CaFileRefused, text.join("; "), now_ms);
         }
         let mut watched = Vec::new();
-        for (worker, client, work) in workers(&parts, &egress, &handle) {
-            let life = Life::new(Arc::clone(&parts.clock));
+        let mut list = workers(&parts, &egress, &handle);
+        list.push(ask_time(&parts, &egress));
+        for (worker, clients, work) in list {
+            let life = Life::new(parts.clock());
             handle.lives.push(life.clone());
-            watched.push((worker, client, life.clone()));
+            watched.extend(
+                clients
+                    .into_iter()
+                    .map(|client| (worker, client, life.clone())),
+            );
             let frame = Frame {
                 worker,
                 life,
@@ -171,7 +181,7 @@ impl Wan {
             };
             spawn(frame, work, running.clone())?;
         }
-        let (shutdown, clock) = (parts.shutdown.clone(), Arc::clone(&parts.clock));
+        let (shutdown, clock) = (parts.shutdown.clone(), parts.clock());
         Builder::new()
             .name("wan-watchdog".to_owned())
             .spawn(move || {
@@ -181,6 +191,38 @@ impl Wan {
             .map_err(StartWanError::Thread)?;
         Ok(handle)
     }
+}
+
+impl WanParts {
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.time.clone())
+    }
+}
+
+/// The worker that asks for the time: every host in use, the required one first.
+fn ask_time(parts: &WanParts, egress: &Egress) -> Started {
+    let config = &parts.config;
+    let hosts: Vec<(Client, String)> = [
+        (FlowId::Api, true),
+        (FlowId::Bus, config.bus.enabled),
+        (FlowId::Media, config.media.enabled),
+    ]
+    .into_iter()
+    .filter(|(_, is_used)| *is_used)
+    .map(|(flow, _)| (egress.client(flow), format!("{}/", flow.url(config))))
+    .collect();
+    let clients = hosts.iter().map(|(client, _)| client.clone()).collect();
+    let work = AskTime::new(
+        AskTimeParts {
+            time: parts.time.clone(),
+            hosts,
+            store: parts.store.clone(),
+            conditions: parts.telemetry.conditions.clone(),
+            shutdown: parts.shutdown.clone(),
+        },
+        &parts.data_dir,
+    );
+    (Worker::Time, clients, Box::new(work))
 }
 
 /// Starts a worker's thread, which holds `running` until it ends.
@@ -195,20 +237,19 @@ fn spawn(frame: Frame, mut work: Box<dyn Work>, running: Sender<()>) -> Result<(
     Ok(())
 }
 
+/// A worker, its clients for the watchdog, its work.
+type Started = (Worker, Vec<Client>, Box<dyn Work>);
+
 /// The workers that are switched on.
-fn workers(
-    parts: &WanParts,
-    egress: &Egress,
-    handle: &WanHandle,
-) -> Vec<(Worker, Client, Box<dyn Work>)> {
+fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started> {
     let WanParts {
         config,
         store,
         telemetry,
-        clock,
         ..
     } = parts;
-    let mut list: Vec<(Worker, Client, Box<dyn Work>)> = Vec::new();
+    let clock = &parts.clock();
+    let mut list: Vec<Started> = Vec::new();
     let client = |worker: Worker| egress.client(worker.flow());
     let api = |client: &Client| {
         let credentials = parts.credentials.clone();
@@ -223,7 +264,7 @@ fn workers(
             config.pull.clone(),
             report,
         );
-        list.push((Worker::Pull, client, Box::new(pull)));
+        list.push((Worker::Pull, vec![client], Box::new(pull)));
     }
     if config.bus.enabled {
         let client = client(Worker::Bus);
@@ -236,7 +277,7 @@ fn workers(
             handle.time(),
             telemetry,
         );
-        list.push((Worker::Bus, client, Box::new(bus)));
+        list.push((Worker::Bus, vec![client], Box::new(bus)));
     }
     if config.push.enabled {
         let client = client(Worker::Push);
@@ -250,7 +291,7 @@ fn workers(
             bell: store.events.bell(Topic::Outbox),
             telemetry: telemetry.clone(),
         });
-        list.push((Worker::Push, client, Box::new(push)));
+        list.push((Worker::Push, vec![client], Box::new(push)));
     }
     if config.media.enabled {
         let client = client(Worker::Media);
@@ -265,7 +306,7 @@ fn workers(
             bell: store.events.bell(Topic::Blobs),
             telemetry: telemetry.clone(),
         });
-        list.push((Worker::Media, client, Box::new(media)));
+        list.push((Worker::Media, vec![client], Box::new(media)));
     }
     list
 }

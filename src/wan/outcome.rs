@@ -28,11 +28,13 @@ pub enum Worker {
     Push,
     /// Blobs.
     Media,
+    /// What time it is.
+    Time,
 }
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pull, Self::Bus, Self::Push, Self::Media];
+    pub const ALL: [Self; 5] = [Self::Pull, Self::Bus, Self::Push, Self::Media, Self::Time];
 
     /// Its name in logs and thread names.
     #[must_use]
@@ -42,6 +44,7 @@ impl Worker {
             Self::Bus => "bus",
             Self::Push => "push",
             Self::Media => "media",
+            Self::Time => "time",
         }
     }
 
@@ -49,7 +52,7 @@ impl Worker {
     #[must_use]
     pub const fn flow(self) -> FlowId {
         match self {
-            Self::Pull | Self::Push => FlowId::Api,
+            Self::Pull | Self::Push | Self::Time => FlowId::Api,
             Self::Bus => FlowId::Bus,
             Self::Media => FlowId::Media,
         }

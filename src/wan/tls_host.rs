@@ -16,6 +16,9 @@ use rustls_pki_types::PrivateKeyDer;
 pub(crate) struct Certificate {
     pub(crate) name: Option<&'static str>,
     pub(crate) expired: bool,
+    /// Year, month, day.
+    pub(crate) valid_from: Option<(i32, u8, u8)>,
+    pub(crate) valid_until: Option<(i32, u8, u8)>,
 }
 
 /// A host on loopback; its thread ends with the process.
@@ -50,6 +53,12 @@ impl TlsHost {
         if certificate.expired {
             leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
             leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        if let Some((year, month, day)) = certificate.valid_from {
+            leaf.not_before = rcgen::date_time_ymd(year, month, day);
+        }
+        if let Some((year, month, day)) = certificate.valid_until {
+            leaf.not_after = rcgen::date_time_ymd(year, month, day);
         }
         let key = KeyPair::generate().unwrap();
         let leaf = leaf.signed_by(&key, &ca).unwrap();

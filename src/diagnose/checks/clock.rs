@@ -9,10 +9,11 @@ use std::fs;
 use jiff::Timestamp;
 
 use super::{Asked, Finding, seconds};
+use crate::clock::SOFTWARE_MADE_MS;
 use crate::language::{Language, Said};
 
-/// This software did not exist before: 2026-01-01T00:00:00Z.
-const FLOOR_S: i64 = 1_767_225_600;
+/// This software did not exist before.
+const FLOOR_S: i64 = SOFTWARE_MADE_MS / 1000;
 
 /// Files on the data partition that the box writes again and again.
 const WRITTEN_OFTEN: [&str; 4] = [

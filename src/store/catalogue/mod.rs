@@ -56,7 +56,7 @@ pub struct DocumentChange {
 pub struct Catalogue {
     // Dropped before the writer, so that its connection is the last and empties the log.
     readers: Arc<Readers>,
-    writer: Writer,
+    pub(super) writer: Writer,
     room: Arc<Room>,
     generation: Arc<str>,
 }

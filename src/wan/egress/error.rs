@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::CertificateError;
 
+use super::bootstrap::valid_from_s;
 use super::cause::Cause;
 use super::evidence::Evidence;
 use super::phase::Phase;
@@ -65,7 +66,9 @@ impl EgressError {
             ureq::Error::Io(error) => of_io(error, phase, proxied),
             _ => Cause::BadAnswer,
         };
-        Self::new(cause, host, error.to_string()).with(Evidence::at(phase.shown(proxied)))
+        let mut evidence = Evidence::at(phase.shown(proxied));
+        evidence.valid_from_s = valid_from_s(error);
+        Self::new(cause, host, error.to_string()).with(evidence)
     }
 
     /// Sorts an error met while an answer's body was read.

@@ -54,6 +54,8 @@ pub struct Evidence {
     pub names: Vec<String>,
     /// How far the box's clock is ahead (negative: behind), in seconds, as the other side's time or certificate shows.
     pub skew_s: Option<i64>,
+    /// When the refused certificate begins to be valid, in seconds since 1970, if it is refused for that.
+    pub valid_from_s: Option<i64>,
     /// What the proxy itself says of its refusal, from its page or status line.
     pub proxy_said: Option<String>,
     /// The kinds of sign-in the proxy offers: "Basic", "Digest", "NTLM", "Negotiate".

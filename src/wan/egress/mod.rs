@@ -11,6 +11,7 @@
 
 mod advice;
 mod answer;
+mod bootstrap;
 mod cause;
 mod error;
 mod evidence;
@@ -118,17 +119,6 @@ impl Egress {
             settings: Arc::new(settings),
         };
         Ok((egress, problems))
-    }
-
-    /// The same door with certificates judged as if it were `at_s` (seconds since 1970), and no session taken over from
-    /// another time: for the exchange that finds out what time it is. No secret belongs on it.
-    #[must_use]
-    pub fn judging_at(&self, at_s: i64) -> Self {
-        let mut settings = Settings::clone(&self.settings);
-        settings.tls = tls::config(&settings.roots, Arc::new(tls::At(at_s)));
-        Self {
-            settings: Arc::new(settings),
-        }
     }
 
     /// A client with connections of its own.

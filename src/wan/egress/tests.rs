@@ -282,21 +282,22 @@ fn a_certificate_is_judged_by_the_boxs_best_time_and_not_by_the_machines_clock()
     );
     let mut config = Settings::from_layers(&[]).unwrap().wan;
     config.ca_files = vec![host.ca_file.clone()];
-    let judged = |egress: &Egress| {
-        let client = egress.client(FlowId::Api);
-        ask(&client, Method::GET, &host.url)
+    let judged = |client: &Client| {
+        ask(client, Method::GET, &host.url)
             .map(|answer| answer.status())
-            .map_err(|error| error.cause)
+            .map_err(|error| (error.cause, error.evidence().valid_from_s))
     };
-    // It was valid in 2020.
+    // It is valid from 2020-01-01 on, for a year.
     let in_2020 = Arc::new(ManualClock::at("2020-06-01T00:00:00Z".parse().unwrap()));
     let (egress, _) = Egress::new(&config, &PlatformTime::new(in_2020)).unwrap();
-    assert_eq!(judged(&egress), Ok(204));
+    let client = egress.client(FlowId::Api);
+    assert_eq!(judged(&client), Ok(204));
     assert_eq!(
-        judged(&egress.judging_at(1_500_000_000)),
-        Err(Cause::TlsNotYetValid)
+        judged(&client.judging_at(1_500_000_000)),
+        Err((Cause::TlsNotYetValid, Some(1_577_836_800)))
     );
     let (egress, _) = Egress::new(&config, &PlatformTime::of_system()).unwrap();
-    assert_eq!(judged(&egress), Err(Cause::TlsExpired));
-    assert_eq!(judged(&egress.judging_at(1_600_000_000)), Ok(204));
+    let client = egress.client(FlowId::Api);
+    assert_eq!(judged(&client), Err((Cause::TlsExpired, None)));
+    assert_eq!(judged(&client.judging_at(1_600_000_000)), Ok(204));
 }

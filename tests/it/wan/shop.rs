@@ -10,6 +10,8 @@ use comptoir::store::Store;
 use comptoir::store::catalogue::Stored;
 use comptoir::telemetry::{Code, Telemetry};
 use comptoir::wan::credentials::Credentials;
+use comptoir::wan::time::PlatformTime;
+use comptoir::wan::time::floor::Floor;
 use comptoir::wan::{Outcome, Wan, WanHandle, WanParts, Worker};
 
 use super::platform::{KEY, KEY_NAME, PATIENCE, Platform, SITE, TOKEN, eventually};
@@ -85,14 +87,16 @@ impl Shop {
             self.dir.path().display()
         );
         let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
-        let store = Store::open(&config.store, Arc::new(SystemClock::default())).unwrap();
+        let time = PlatformTime::above(Floor::load(self.dir.path()), Arc::clone(&self.clock));
+        let store = Store::open(&config.store, Arc::new(time.clone())).unwrap();
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::default());
         let wan = Wan::start(WanParts {
             credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
             config: config.wan,
             store: store.clone(),
             telemetry: telemetry.clone(),
-            clock: Arc::clone(&self.clock),
+            time,
+            data_dir: self.dir.path().to_path_buf(),
             shutdown: shutdown.clone(),
         })
         .unwrap();
@@ -126,8 +130,8 @@ impl Shop {
             .find(|outcome| outcome.worker == worker)
     }
 
-    pub fn offset_ms(&self) -> Option<i64> {
-        self.running().wan.time().offset_ms()
+    pub fn time(&self) -> PlatformTime {
+        self.running().wan.time()
     }
 
     pub fn condition(&self, code: Code) -> Option<String> {
