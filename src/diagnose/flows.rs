@@ -10,7 +10,7 @@ use crate::config::WanConfig;
 use crate::language::{Said, Sentence};
 use crate::wan::contract::{CONTRACT, Flow, FlowId, Need};
 use crate::wan::credentials::Credentials;
-use crate::wan::egress::{Cause, Evidence, ProbeReport, Prober, Step, StepState};
+use crate::wan::egress::{Cause, ProbeReport, Prober, Step, StepState, proofs};
 use crate::wan::time::PlatformTime;
 
 /// How one flow stands.
@@ -107,16 +107,6 @@ pub struct Proof {
     pub value: String,
 }
 
-/// Flows that carry something in this shop.
-pub(super) fn is_used(flow: FlowId, config: &WanConfig) -> bool {
-    match flow {
-        FlowId::Api => true,
-        FlowId::Bus => config.bus.enabled,
-        FlowId::Media => config.media.enabled,
-        FlowId::Logs | FlowId::Support => false,
-    }
-}
-
 /// Asks every flow this shop uses, all at the same time; or `only` one, used or not.
 pub(super) fn ask(asked: &Asked, only: Option<FlowId>) -> Vec<FlowAnswer> {
     let config = &asked.config.wan;
@@ -129,7 +119,7 @@ pub(super) fn ask(asked: &Asked, only: Option<FlowId>) -> Vec<FlowAnswer> {
         .iter()
         .filter(|flow| only.is_none_or(|only| only == flow.id))
         .map(|flow| {
-            let wanted = only.is_some() || is_used(flow.id, config);
+            let wanted = only.is_some() || flow.id.is_used(config);
             let prober = prober.clone();
             (
                 flow,
@@ -150,7 +140,7 @@ fn unused(flow: &Flow, config: &WanConfig) -> FlowAnswer {
     let url = flow.id.url(config);
     FlowAnswer {
         name: flow.name,
-        purpose: purpose(flow),
+        purpose: flow.purpose(),
         need: need(flow.need),
         host: url.host().to_owned(),
         port: url.port(),
@@ -176,14 +166,17 @@ fn answer(flow: &Flow, report: ProbeReport) -> FlowAnswer {
     };
     FlowAnswer {
         name: flow.name,
-        purpose: purpose(flow),
+        purpose: flow.purpose(),
         need: need(flow.need),
         verdict,
         cause: report.cause.map(Cause::as_str),
         culprit: report.cause.map(|cause| culprit(cause, &report)),
         staff: advice.map_or(Sentence::EMPTY, |advice| advice.staff),
         action: advice.map_or(Sentence::EMPTY, |advice| advice.action),
-        evidence: proofs(&report.evidence),
+        evidence: proofs(&report.evidence)
+            .into_iter()
+            .map(|(what, value)| Proof { what, value })
+            .collect(),
         steps: report.steps.iter().map(step).collect(),
         skew_s: report.skew_s,
         took_ms: milliseconds(report.took),
@@ -208,15 +201,6 @@ fn step(step: &Step) -> StepAnswer {
 
 fn milliseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What a flow is for, in both languages.
-#[must_use]
-pub const fn purpose(flow: &Flow) -> Sentence {
-    Sentence {
-        en: flow.english,
-        fr: flow.french,
-    }
 }
 
 const fn need(need: Need) -> &'static str {
@@ -356,53 +340,4 @@ pub(super) fn name_servers() -> String {
         .map(str::trim)
         .collect();
     servers.join(", ")
-}
-
-/// What was seen, each with its name.
-#[must_use]
-pub fn proofs(evidence: &Evidence) -> Vec<Proof> {
-    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(", "));
-    let seen = [
-        (
-            "certificate issued by",
-            "certificat émis par",
-            evidence.issuer.clone(),
-        ),
-        ("certificate of", "certificat de", evidence.subject.clone()),
-        (
-            "certificate's names",
-            "noms du certificat",
-            list(&evidence.names),
-        ),
-        (
-            "box's clock ahead by",
-            "avance de l'horloge de la box",
-            evidence.skew_s.map(|skew_s| format!("{skew_s:+} s")),
-        ),
-        (
-            "the proxy says",
-            "le proxy dit",
-            evidence.proxy_said.clone(),
-        ),
-        (
-            "the proxy's logins",
-            "authentifications du proxy",
-            list(&evidence.proxy_schemes),
-        ),
-        ("leads to", "mène à", evidence.led_to.clone()),
-        (
-            "HTTP status",
-            "statut HTTP",
-            evidence.status.map(|status| status.to_string()),
-        ),
-        ("host's code", "code de l'hôte", evidence.host_code.clone()),
-    ];
-    seen.into_iter()
-        .filter_map(|(en, fr, value)| {
-            Some(Proof {
-                what: Sentence { en, fr },
-                value: value?,
-            })
-        })
-        .collect()
 }

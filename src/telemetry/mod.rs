@@ -4,10 +4,12 @@
 //! Conditions have stable codes; the front page, `comptoir status` and the platform show the same ones.
 
 mod conditions;
+mod flows;
 mod logs;
 mod metrics;
 
 pub use conditions::{Code, Condition, Conditions, Severity};
+pub use flows::{FlowBoard, FlowSetup, FlowState, FlowStatus, Trouble, Try};
 pub use logs::{chain, start_logs};
 pub use metrics::{Counter, Gauge, Metrics};
 
@@ -18,6 +20,8 @@ pub struct Telemetry {
     pub conditions: Conditions,
     /// Counters and gauges.
     pub metrics: Metrics,
+    /// How the flows to the internet stand.
+    pub flows: FlowBoard,
 }
 
 impl Telemetry {

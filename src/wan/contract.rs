@@ -3,6 +3,7 @@
 //! Shops' firewalls were opened for exactly this. Configuration may change a host (tests, other platforms), never add a flow.
 
 use crate::config::{HttpsUrl, WanConfig};
+use crate::language::Sentence;
 
 /// The only TCP port anything leaves by.
 pub const HTTPS_PORT: u16 = 443;
@@ -94,7 +95,50 @@ pub const CONTRACT: [Flow; 5] = [
     },
 ];
 
+impl Need {
+    /// In a word.
+    #[must_use]
+    pub const fn sentence(self) -> Sentence {
+        match self {
+            Self::Required => Sentence {
+                en: "required",
+                fr: "obligatoire",
+            },
+            Self::Optional => Sentence {
+                en: "optional",
+                fr: "facultatif",
+            },
+            Self::Recommended => Sentence {
+                en: "recommended",
+                fr: "recommandé",
+            },
+        }
+    }
+}
+
+impl Flow {
+    /// What it is for.
+    #[must_use]
+    pub const fn purpose(&self) -> Sentence {
+        Sentence {
+            en: self.english,
+            fr: self.french,
+        }
+    }
+}
+
 impl FlowId {
+    /// Whether this shop's settings let it carry anything.
+    #[must_use]
+    pub const fn is_used(self, config: &WanConfig) -> bool {
+        match self {
+            Self::Api => true,
+            Self::Bus => config.bus.enabled,
+            Self::Media => config.media.enabled,
+            Self::Logs | Self::Support => false,
+        }
+    }
+
     /// Its line of the contract.
     #[must_use]
     pub fn flow(self) -> &'static Flow {

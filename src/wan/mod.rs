@@ -145,7 +145,12 @@ impl Wan {
     /// [`StartWanError`]
     pub fn start(parts: WanParts) -> Result<WanHandle, StartWanError> {
         let conditions = parts.telemetry.conditions.clone();
-        let outcomes = Outcomes::new(conditions.clone(), parts.clock());
+        let outcomes = Outcomes::new(conditions.clone(), parts.clock())
+            .with_board(parts.telemetry.flows.clone());
+        parts
+            .telemetry
+            .flows
+            .set_up(outcome::flow_setups(&parts.config));
         let (running, ended) = channel();
         let mut handle = WanHandle {
             outcomes,

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use super::contract::FlowId;
-use super::egress::{Cause, EgressError};
+use super::contract::{CONTRACT, Flow, FlowId};
+use super::egress::{Cause, EgressError, Evidence, proofs, way_of};
 use crate::clock::Clock;
-use crate::telemetry::{Code, Conditions};
+use crate::config::WanConfig;
+use crate::language::Sentence;
+use crate::telemetry::{Code, Conditions, FlowBoard, FlowSetup, FlowState, Trouble, Try};
 
 /// Failures in a row after which a fault that may pass by itself becomes a condition.
 const SHOWN_AFTER: u32 = 2;
@@ -97,11 +99,55 @@ impl Ended {
     }
 }
 
+impl Outcome {
+    /// One passing fault is not; two are, and what only a person can change is at once.
+    const fn is_worth_showing(&self, cause: Cause) -> bool {
+        self.failures >= SHOWN_AFTER || cause.needs_a_person()
+    }
+}
+
+/// For the board: what went wrong, said to people.
+fn as_shown(outcome: &Outcome, evidence: Option<&Evidence>) -> Try {
+    let (state, trouble) = match outcome.ended {
+        Ended::Well => (FlowState::Up, None),
+        Ended::Waits => (FlowState::Waiting, None),
+        Ended::Failed(cause) => {
+            let state = if outcome.is_worth_showing(cause) {
+                FlowState::Down
+            } else {
+                FlowState::Shaky
+            };
+            let advice = cause.advice();
+            let said = Sentence {
+                en: "what was seen",
+                fr: "constat",
+            };
+            let mut seen = evidence.map(proofs).unwrap_or_default();
+            seen.push((said, outcome.detail.clone()));
+            let trouble = Trouble {
+                cause: cause.as_str(),
+                staff: advice.staff,
+                action: advice.action,
+                evidence: seen,
+            };
+            (state, Some(trouble))
+        }
+    };
+    Try {
+        flow: outcome.worker.flow().flow().name,
+        state,
+        since_ms: outcome.since_ms,
+        at_ms: outcome.at_ms,
+        trouble,
+    }
+}
+
 /// The last outcomes. Clones share them.
 #[derive(Clone)]
 pub struct Outcomes {
     table: Arc<Mutex<BTreeMap<Worker, Outcome>>>,
     conditions: Conditions,
+    board: FlowBoard,
     clock: Arc<dyn Clock>,
 }
 
@@ -112,8 +158,16 @@ impl Outcomes {
         Self {
             table: Arc::default(),
             conditions,
+            board: FlowBoard::default(),
             clock,
         }
+    }
+
+    /// The same, telling a board that people see, too.
+    #[must_use]
+    pub fn with_board(mut self, board: FlowBoard) -> Self {
+        self.board = board;
+        self
     }
 
     /// All last outcomes.
@@ -125,21 +179,28 @@ impl Outcomes {
 
     /// The worker's try did what it should.
     pub(super) fn succeeded(&self, worker: Worker) {
-        self.record(worker, Ended::Well, String::new());
+        self.record(worker, Ended::Well, String::new(), None);
     }
 
     /// The worker can't begin for want of `missing`. True when that is new.
     pub(super) fn waits(&self, worker: Worker, missing: &str) -> bool {
-        self.record(worker, Ended::Waits, missing.to_owned())
+        self.record(worker, Ended::Waits, missing.to_owned(), None)
     }
 
     /// The worker's try failed at the network or the host. True when the last one did not, or for another cause: worth a
     /// line in the log, where a month offline must not write one a minute.
     pub(super) fn failed(&self, worker: Worker, error: &EgressError) -> bool {
-        self.record(worker, Ended::Failed(error.cause), error.to_string())
+        let ended = Ended::Failed(error.cause);
+        self.record(worker, ended, error.to_string(), Some(error.evidence()))
     }
 
-    fn record(&self, worker: Worker, ended: Ended, detail: String) -> bool {
+    fn record(
+        &self,
+        worker: Worker,
+        ended: Ended,
+        detail: String,
+        evidence: Option<&Evidence>,
+    ) -> bool {
         let now_ms = self.clock.wall_ms();
         let mut table = self.table.lock().expect("no holder of this lock panics");
         let last = table.get(&worker);
@@ -158,6 +219,8 @@ impl Outcomes {
             since_ms,
             ended,
         };
+        self.board
+            .tried(worker.name(), as_shown(&outcome, evidence));
         table.insert(worker, outcome);
         self.tell(&table, now_ms);
         is_new
@@ -203,10 +266,26 @@ impl Outcomes {
             draw(code, &|outcome, cause| {
                 outcome.worker.flow() == flow
                     && !is_refusal(cause)
-                    && (outcome.failures >= SHOWN_AFTER || cause.needs_a_person())
+                    && outcome.is_worth_showing(cause)
             });
         }
     }
+}
+
+/// Where the flows go, for people to see.
+pub(super) fn flow_setups(config: &WanConfig) -> Vec<FlowSetup> {
+    let setup = |flow: &Flow| {
+        let url = flow.id.url(config);
+        FlowSetup {
+            name: flow.name,
+            purpose: flow.purpose(),
+            need: flow.need.sentence(),
+            host: format!("{}:{}", url.host(), url.port()),
+            proxy: way_of(config, flow.id).map(|(host, port)| format!("{host}:{port}")),
+            used: flow.id.is_used(config),
+        }
+    };
+    CONTRACT.iter().map(setup).collect()
 }
 
 /// The host answers, but not to this box.

@@ -10,7 +10,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use serde::Serialize;
 
-use super::flows::{is_used, name_servers, purpose};
+use super::flows::name_servers;
 use crate::config::Config;
 use crate::language::Sentence;
 use crate::wan::contract::{CONTRACT, Need};
@@ -96,7 +96,7 @@ impl Sheet {
     pub fn of(config: &Config) -> Self {
         let used: Vec<_> = CONTRACT
             .iter()
-            .filter(|flow| is_used(flow.id, &config.wan))
+            .filter(|flow| flow.id.is_used(&config.wan))
             .collect();
         let flows: Vec<Row> = used
             .iter()
@@ -104,8 +104,8 @@ impl Sheet {
                 let url = flow.id.url(&config.wan);
                 Row {
                     name: flow.name,
-                    purpose: purpose(flow),
-                    need: need(flow.need),
+                    purpose: flow.purpose(),
+                    need: flow.need.sentence(),
                     host: url.host().to_owned(),
                     port: url.port(),
                     proxy: way_of(&config.wan, flow.id)
@@ -149,25 +149,8 @@ fn is_address(host_and_port: &str) -> bool {
         .is_ok()
 }
 
-const REQUIRED: Sentence = Sentence {
-    en: "required",
-    fr: "obligatoire",
-};
-const OPTIONAL: Sentence = Sentence {
-    en: "optional",
-    fr: "facultatif",
-};
-
-const fn need(need: Need) -> Sentence {
-    match need {
-        Need::Required => REQUIRED,
-        Need::Optional => OPTIONAL,
-        Need::Recommended => Sentence {
-            en: "recommended",
-            fr: "recommandé",
-        },
-    }
-}
+const REQUIRED: Sentence = Need::Required.sentence();
+const OPTIONAL: Sentence = Need::Optional.sentence();
 
 fn lan_in(config: &Config) -> Vec<Port> {
     let mut ports: Vec<Port> = config

@@ -3,7 +3,7 @@
 //! Two readers, two texts. Staff must know whether the shop goes on and whom to tell; the network's administrator must know
 //! what to change. What exactly was seen, for support, is the error's evidence and stands beside them, never inside.
 
-use super::Cause;
+use super::{Cause, Evidence};
 use crate::language::Sentence;
 
 /// The two texts.
@@ -280,6 +280,50 @@ impl Cause {
             ),
         }
     }
+}
+
+/// What was seen, each with its name, for support.
+#[must_use]
+pub fn proofs(evidence: &Evidence) -> Vec<(Sentence, String)> {
+    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(", "));
+    let seen = [
+        (
+            "certificate issued by",
+            "certificat émis par",
+            evidence.issuer.clone(),
+        ),
+        ("certificate of", "certificat de", evidence.subject.clone()),
+        (
+            "certificate's names",
+            "noms du certificat",
+            list(&evidence.names),
+        ),
+        (
+            "box's clock ahead by",
+            "avance de l'horloge de la box",
+            evidence.skew_s.map(|skew_s| format!("{skew_s:+} s")),
+        ),
+        (
+            "the proxy says",
+            "le proxy dit",
+            evidence.proxy_said.clone(),
+        ),
+        (
+            "the proxy's logins",
+            "authentifications du proxy",
+            list(&evidence.proxy_schemes),
+        ),
+        ("leads to", "mène à", evidence.led_to.clone()),
+        (
+            "HTTP status",
+            "statut HTTP",
+            evidence.status.map(|status| status.to_string()),
+        ),
+        ("host's code", "code de l'hôte", evidence.host_code.clone()),
+    ];
+    seen.into_iter()
+        .filter_map(|(en, fr, value)| Some((Sentence { en, fr }, value?)))
+        .collect()
 }
 
 #[cfg(test)]

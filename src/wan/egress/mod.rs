@@ -35,7 +35,7 @@ use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
 use crate::wan::time::PlatformTime;
 
-pub use advice::Advice;
+pub use advice::{Advice, proofs};
 pub use answer::Answer;
 pub use cause::Cause;
 pub use error::EgressError;
