@@ -71,6 +71,15 @@ codes! {
     FeedItemRefused = "pull.item_refused", Notice,
         "The platform sent data that this box does not understand.",
         "La plateforme a envoyé des données que cette box ne comprend pas.";
+    MediaDocumentRefused = "media.document_refused", Notice,
+        "The platform announces images or videos in a way that this box can't follow.",
+        "La plateforme annonce des images ou des vidéos d'une façon que cette box ne peut pas suivre.";
+    MediaFailed = "media.file_failed", Notice,
+        "Some images or videos are missing at the platform, or are not what it announced.",
+        "Des images ou des vidéos manquent sur la plateforme, ou ne sont pas ce qu'elle a annoncé.";
+    MediaWithoutPlace = "media.without_place", Warning,
+        "There is not enough room on this box for all images and videos that are planned.",
+        "Il n'y a pas assez de place dans cette box pour toutes les images et vidéos prévues.";
     OrderParked = "bus.order_parked", Warning,
         "An order arrived that could not be read. It is kept; please call support.",
         "Une commande reçue est illisible. Elle est conservée ; appelez l'assistance.";

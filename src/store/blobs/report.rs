@@ -25,8 +25,8 @@ pub struct MediaReport {
     pub quota_bytes: u64,
     /// Whether media that are not urgent may be fetched now.
     pub window_open: bool,
-    /// When the window opens (or closes, while it is open) next, milliseconds since 1970; `None`: it is always open.
-    pub window_changes_ms: Option<i64>,
+    /// When it opens next, milliseconds since 1970; `None` while it is open.
+    pub window_opens_ms: Option<i64>,
     /// What is being fetched now.
     pub downloads: Vec<Download>,
 }
