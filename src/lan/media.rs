@@ -74,7 +74,7 @@ pub fn blob(house: &House, ask: &Ask, name: &str) -> Answered {
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     describe(headers, &tag)?;
-    headers.insert(header::CONTENT_TYPE, content_type(house, name)?);
+    headers.insert(header::CONTENT_TYPE, content_type(house, &digest, name)?);
     if status == StatusCode::PARTIAL_CONTENT {
         let range = format!("bytes {at}-{}/{total}", at + length - 1);
         let range = HeaderValue::try_from(range)
@@ -105,11 +105,18 @@ fn describe(headers: &mut HeaderMap, tag: &str) -> Result<(), Box<Problem>> {
     Ok(())
 }
 
-fn content_type(house: &House, name: &str) -> Result<HeaderValue, Box<Problem>> {
-    let document = house.store.catalogue.document(MEDIA_COLLECTION, name)?;
-    let named = document
-        .and_then(|stored| serde_json::from_slice::<MediaDocument>(&stored.body).ok())
-        .and_then(|document| document.content_type)
+/// As the manifest says; before it was read, as the document says that has the digest as its id.
+fn content_type(house: &House, digest: &Digest, name: &str) -> Result<HeaderValue, Box<Problem>> {
+    let named = match house.store.blobs.content_type(digest) {
+        Some(kind) => Some(kind),
+        None => house
+            .store
+            .catalogue
+            .document(MEDIA_COLLECTION, name)?
+            .and_then(|stored| serde_json::from_slice::<MediaDocument>(&stored.body).ok())
+            .and_then(|document| document.content_type),
+    };
+    let named = named
         .filter(|kind| SHOWN.iter().any(|shown| kind.starts_with(shown)))
         .and_then(|kind| HeaderValue::try_from(kind).ok());
     Ok(named.unwrap_or(HeaderValue::from_static("application/octet-stream")))

@@ -15,6 +15,7 @@ use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::config::LanPort;
 use crate::language::Sentence;
+use crate::store::blobs::MediaReport;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::{Code, Severity};
 use crate::version;
@@ -190,6 +191,8 @@ pub struct Status {
     pub platform: Platform,
     /// The documents.
     pub catalogue: CatalogueStatus,
+    /// The fetching of images, videos, documents.
+    pub media: MediaReport,
     /// The orders.
     pub orders: OrdersStatus,
     /// The devices; at most 200 are named.
@@ -240,6 +243,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         contact: house.site.support_contact.clone(),
         platform: platform(house)?,
         catalogue: catalogue(house)?,
+        media: house.store.blobs.report(),
         orders: orders(house)?,
         device_count: devices.len(),
         devices: devices

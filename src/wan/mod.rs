@@ -22,7 +22,6 @@ pub mod credentials;
 pub mod egress;
 mod lines;
 mod media;
-mod media_document;
 mod outcome;
 mod pull;
 mod push;
@@ -308,8 +307,12 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
             catalogue: store.catalogue.clone(),
             blobs: store.blobs.clone(),
             clock: Arc::clone(clock),
+            time: handle.time(),
             bell: store.events.bell(Topic::Blobs),
+            retry: config.retry,
+            outcomes: handle.outcomes(),
             telemetry: telemetry.clone(),
+            shutdown: parts.shutdown.clone(),
         });
         list.push((Worker::Media, vec![client], Box::new(media)));
     }

@@ -218,7 +218,7 @@ pub(super) fn rest_on_bell(bell: &Bell, wait: Duration, shutdown: &Shutdown) -> 
 }
 
 /// How long to wait after the `failures`-th failure in a row.
-fn wait_after(error: &StepError, failures: u32, retry: Backoff) -> Duration {
+pub(super) fn wait_after(error: &StepError, failures: u32, retry: Backoff) -> Duration {
     let wait = retry.wait(failures, dice());
     let StepError::Egress(error) = error else {
         return wait;

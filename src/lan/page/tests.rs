@@ -4,6 +4,7 @@ use super::*;
 use crate::lan::status::{
     CatalogueStatus, DeviceStatus, Level, LinkState, OrdersStatus, Platform, Verdict,
 };
+use crate::store::blobs::MediaReport;
 
 fn status() -> Status {
     Status {
@@ -37,6 +38,7 @@ fn status() -> Status {
             age_s: Some(3),
             media_bytes: 0,
         },
+        media: MediaReport::default(),
         orders: OrdersStatus {
             level: Level::Good,
             open: Vec::new(),
