@@ -9,8 +9,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "platform-emulator", version)]
 pub struct Args {
-    /// One address for API, bus and blob, told apart by the Host header.
-    #[arg(long, value_name = "ADDR:PORT", conflicts_with_all = ["api", "bus", "blob"])]
+    /// One address for API, bus, blob and log input, told apart by the Host header.
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with_all = ["api", "bus", "blob", "logs"])]
     pub listen: Option<SocketAddr>,
     /// Address of the API (HTTPS). Port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
@@ -21,6 +21,9 @@ pub struct Args {
     /// Address of the blob storage (HTTPS).
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub blob: SocketAddr,
+    /// Address of the log input (HTTPS).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub logs: SocketAddr,
     /// Address of the control API (plain HTTP; for tests and scripts only).
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
     pub control: SocketAddr,
@@ -45,6 +48,12 @@ pub struct Args {
         default_value = "simplementedata.blob.core.windows.net"
     )]
     pub blob_host: Vec<String>,
+    /// Host name of the log input on a shared address (may be repeated).
+    #[arg(long, value_name = "HOST", default_values_t = [
+        String::from("api.logmatic.io"),
+        String::from("http-intake.logs.datadoghq.eu"),
+    ])]
+    pub logs_host: Vec<String>,
     /// Start of the blob URLs in media documents [default: the blob address].
     #[arg(long, value_name = "URL")]
     pub blob_url: Option<String>,
@@ -72,6 +81,9 @@ pub struct Args {
     /// Key of that rule, used as the UTF-8 text shown here.
     #[arg(long, value_name = "KEY")]
     pub bus_key: String,
+    /// Key of the log input.
+    #[arg(long, value_name = "KEY", default_value = "logs-key")]
+    pub logs_key: String,
     /// A queue to create beside `site-{site}` (may be repeated).
     #[arg(long, value_name = "NAME")]
     pub queue: Vec<String>,

@@ -1,6 +1,6 @@
 //! The platform emulator: an honest stand-in of the hosted platform, on one machine, with a memory.
 //!
-//! It serves three flows over TLS (API, Service Bus over REST, blob storage) and a plain control API that puts
+//! It serves four flows over TLS (API, Service Bus over REST, blob storage, log input) and a plain control API that puts
 //! documents, orders and blobs in, shows what came out, and makes things go wrong. It shares no code with the
 //! product, so that a misunderstanding cannot hide in both.
 
@@ -12,6 +12,7 @@ mod catalogue;
 mod certificates;
 mod control;
 mod ddi;
+mod intake;
 mod percent;
 mod platform;
 mod ready;
@@ -61,6 +62,7 @@ async fn run(args: Args) -> Result<()> {
         token: args.token.clone(),
         bus_key_name: args.bus_key_name.clone(),
         bus_key: args.bus_key.clone(),
+        logs_key: args.logs_key.clone(),
     };
     let blob_url = addresses.blob_url.trim_end_matches('/').to_owned();
     let platform = Arc::new(Platform::new(

@@ -76,6 +76,13 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All of them.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The first value of `name` as a number in `range`, or `default` if it is not given.
     /// The error is a sentence for the caller.
     pub fn number(

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::intake::Intake;
 use crate::serve::Flow;
 use crate::serve::fault::Faults;
 use crate::store::Store;
@@ -23,6 +24,8 @@ pub struct Credentials {
     pub bus_key_name: String,
     /// Its key.
     pub bus_key: String,
+    /// Key of the log input.
+    pub logs_key: String,
 }
 
 /// hawkBit's `config.polling.sleep` unless control says otherwise.
@@ -42,6 +45,8 @@ pub struct Platform {
     pub faults: Faults,
     /// The last requests.
     pub requests: RequestLog,
+    /// What came in at the log input.
+    pub intake: Intake,
     /// The time of the platform.
     pub clock: Clock,
     /// Told at every change of a document.
@@ -73,6 +78,7 @@ impl Platform {
             addresses,
             faults: Faults::default(),
             requests: RequestLog::default(),
+            intake: Intake::default(),
             clock: Clock::default(),
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),

@@ -23,11 +23,13 @@ pub struct Addresses {
     api: SocketAddr,
     bus: SocketAddr,
     blob: SocketAddr,
+    logs: SocketAddr,
     control: SocketAddr,
     api_url: String,
     bus_url: String,
     /// Start of the URLs in media documents.
     pub blob_url: String,
+    logs_url: String,
     control_url: String,
     ca_file: PathBuf,
 }
@@ -42,6 +44,7 @@ pub fn names(args: &Args) -> Vec<String> {
         .chain(&args.api_host)
         .chain(&args.bus_host)
         .chain(&args.blob_host)
+        .chain(&args.logs_host)
     {
         if !names.contains(name) {
             names.push(name.clone());
@@ -50,7 +53,7 @@ pub fn names(args: &Args) -> Vec<String> {
     names
 }
 
-/// Binds the doors: three, or one that is shared.
+/// Binds the doors: four, or one that is shared.
 pub fn bind(args: &Args, tls: &Arc<ServerConfig>) -> Result<Vec<Door>> {
     let [api, bus, blob] = wanted(args);
     let open = |addr, flows| {
@@ -61,6 +64,7 @@ pub fn bind(args: &Args, tls: &Arc<ServerConfig>) -> Result<Vec<Door>> {
             (&args.api_host, Flow::Api),
             (&args.bus_host, Flow::Bus),
             (&args.blob_host, Flow::Blob),
+            (&args.logs_host, Flow::Logs),
         ];
         let hosts = table
             .into_iter()
@@ -71,6 +75,7 @@ pub fn bind(args: &Args, tls: &Arc<ServerConfig>) -> Result<Vec<Door>> {
         open(api, Flows::One(Flow::Api))?,
         open(bus, Flows::One(Flow::Bus))?,
         open(blob, Flows::One(Flow::Blob))?,
+        open(args.logs, Flows::One(Flow::Logs))?,
     ])
 }
 
@@ -101,6 +106,7 @@ impl Addresses {
             api: addr(0),
             bus: addr(1),
             blob: addr(2),
+            logs: addr(3),
             control,
             api_url: url(0, &args.api_host),
             bus_url: url(1, &args.bus_host),
@@ -108,6 +114,7 @@ impl Addresses {
                 .blob_url
                 .clone()
                 .unwrap_or_else(|| url(2, &args.blob_host)),
+            logs_url: url(3, &args.logs_host),
             control_url: format!("http://{control}"),
             ca_file: fs::canonicalize(&ca_path)
                 .with_context(|| format!("find {}", ca_path.display()))?,

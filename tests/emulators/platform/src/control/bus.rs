@@ -42,6 +42,9 @@ pub async fn route(
         ("DELETE", [entity @ .., "locks"]) if !entity.is_empty() => {
             drop_locks(platform, &entity.join("/")).await
         }
+        ("GET", [entity @ .., "bodies"]) if !entity.is_empty() => {
+            bodies(platform, &entity.join("/")).await
+        }
         ("GET", entity) => show(platform, &entity.join("/")).await,
         _ => Err(CallError::NoSuchCall),
     }
@@ -159,6 +162,20 @@ async fn show(platform: &Arc<Platform>, name: &str) -> Result<Reply, CallError> 
         "messages": messages,
     });
     Ok(json_reply(StatusCode::OK, &answer))
+}
+
+/// `{bodies:[…]}`: as text, oldest first, whatever state they are in.
+async fn bodies(platform: &Arc<Platform>, name: &str) -> Result<Reply, CallError> {
+    let entity = find(platform, name).await?;
+    let bodies = platform
+        .store
+        .call(move |connection| messages::bodies(connection, &entity))
+        .await?;
+    let bodies: Vec<_> = bodies
+        .iter()
+        .map(|body| String::from_utf8_lossy(body))
+        .collect();
+    Ok(json_reply(StatusCode::OK, &json!({"bodies": bodies})))
 }
 
 async fn drop_locks(platform: &Arc<Platform>, name: &str) -> Result<Reply, CallError> {

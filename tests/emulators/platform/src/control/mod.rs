@@ -6,6 +6,7 @@ mod bus;
 mod documents;
 mod events;
 mod faults;
+mod logs;
 mod rollouts;
 mod state;
 
@@ -111,6 +112,9 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("GET", ["faults"]) => Ok(faults::list(platform)),
         ("POST", ["faults"]) => faults::arm(call, platform),
         ("DELETE", ["faults"]) => Ok(faults::clear(platform)),
+        ("GET", ["logs"]) => Ok(logs::list(platform)),
+        ("PUT", ["logs"]) => logs::set_bounds(call, platform),
+        ("DELETE", ["logs"]) => Ok(logs::clear(platform)),
         ("PUT", ["clock"]) => faults::set_clock(call, platform),
         ("PUT", ["offline"]) => faults::set_offline(call, platform).await,
         ("POST", ["documents", collection]) => documents::load(call, platform, collection).await,

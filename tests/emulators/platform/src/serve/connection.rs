@@ -22,7 +22,7 @@ use super::fault::Kind;
 use super::reply::{self, Reply};
 use super::{Flow, Flows, body};
 use crate::platform::{Platform, RequestRecord, rfc1123};
-use crate::{api, blob, bus, control};
+use crate::{api, blob, bus, control, intake};
 
 /// A client must finish its handshake within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -202,6 +202,7 @@ async fn dispatch(
         Flow::Api => api::answer(request, platform).await,
         Flow::Bus => bus::answer(request, host.as_deref().unwrap_or_default(), platform).await,
         Flow::Blob => blob::answer(request, platform).await,
+        Flow::Logs => intake::answer(&request, platform),
     }
 }
 
@@ -212,6 +213,7 @@ fn refusal(flow: Flow, code: u16) -> Reply {
         Flow::Api => reply::problem(status, "fault", "armed through the control API"),
         Flow::Bus => bus::reply::error(status, "armed through the control API"),
         Flow::Blob => blob::reply::error(status, "ServerBusy", "armed through the control API"),
+        Flow::Logs => intake::fault(status),
     }
 }
 

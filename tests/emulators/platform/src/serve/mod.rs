@@ -1,5 +1,5 @@
-//! The doors: TLS listeners for the three flows and a plain one for control. Faults and "offline" are applied
-//! here, so that API, bus and blob know nothing of them.
+//! The doors: TLS listeners for the four flows and a plain one for control. Faults and "offline" are applied
+//! here, so that API, bus, blob and log input know nothing of them.
 
 pub mod body;
 pub mod connection;
@@ -17,6 +17,8 @@ pub enum Flow {
     Bus,
     /// Blob storage.
     Blob,
+    /// Log input.
+    Logs,
 }
 
 /// How a door knows which flow a request belongs to.

@@ -351,5 +351,13 @@ pub fn list(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The bodies of an entity's messages, oldest first.
+pub fn bodies(connection: &Connection, entity: &Entity) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT body FROM messages WHERE entity = ?1 ORDER BY seq")?;
+    let rows = statement.query_map(params![entity.name], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 #[cfg(test)]
 mod tests;
