@@ -35,7 +35,9 @@ use crate::store::{OpenStoreError, OrderRules, Recovery, Store};
 use crate::supervisor::heartbeat::{Progress, Sender};
 use crate::supervisor::reasons::{Reason, Reasons};
 use crate::supervisor::sockets::{ClaimError, LanSockets};
+use crate::telemetry::outgoing::Outgoing;
 use crate::telemetry::{Code, Telemetry};
+use crate::version::running;
 use crate::wan::credentials::Credentials;
 use crate::wan::time::PlatformTime;
 use crate::wan::time::floor::Floor;
@@ -91,7 +93,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`]: before anything is served, or when only a new start can repair the store.
-pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), ServeError> {
+pub fn serve(
+    config: Config,
+    refused: Option<&LoadConfigError>,
+    outgoing: Outgoing,
+) -> Result<(), ServeError> {
     let mut sockets = LanSockets::claim(&config.lan, &config.discovery)?;
     let data_dir = &config.store.data_dir;
     let time = PlatformTime::above(Floor::load(data_dir), Arc::new(SystemClock::default()));
@@ -156,8 +162,16 @@ pub fn serve(config: Config, refused: Option<&LoadConfigError>) -> Result<(), Se
         time,
         data_dir: data_dir.clone(),
         shutdown: shutdown.clone(),
+        outgoing: Outgoing {
+            box_id: identity.id().to_owned(),
+            ..outgoing
+        },
     })?;
-    info!(event = "daemon.serves", box_id = identity.id());
+    info!(
+        event = "daemon.serves",
+        box_id = identity.id(),
+        version = running()
+    );
 
     let progress = progress(&lan, &store, &dispatcher);
     let beating = sockets.take_heartbeat().map(|socket| {

@@ -98,7 +98,7 @@ pub(super) fn boot_report(files: &Files) -> anyhow::Result<ExitCode> {
     // A box with wrong settings is exactly the one whose report is wanted.
     let config = Config::load(&files.image_file, &files.site_file);
     let config = config.or_else(|_| Config::from_layers(&[]))?;
-    start_logs(&config.telemetry);
+    start_logs(&config.telemetry, None);
     println!(
         "{}",
         BootReport::of_this_boot(running(), &config.store.data_dir).line()

@@ -20,7 +20,7 @@ use crate::update::history::History;
 pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
     // The server says what is wrong with the shop's settings; here it only matters that it is started.
     let (config, _) = Config::load_or_without_site(&files.image_file, &files.site_file)?;
-    start_logs(&config.telemetry);
+    start_logs(&config.telemetry, None);
     let facts = BootFacts::of_this_boot();
     update::record_boot(&config, &facts);
     let sockets = LanSockets::claim(&config.lan, &config.discovery)?;

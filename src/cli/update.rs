@@ -60,7 +60,7 @@ impl Update {
     pub(super) fn run(&self, files: &Files) -> anyhow::Result<ExitCode> {
         // A trial is judged by what the server runs with, and that is never stopped by the shop's settings.
         let (config, _) = Config::load_or_without_site(&files.image_file, &files.site_file)?;
-        start_logs(&config.telemetry);
+        start_logs(&config.telemetry, None);
         let facts = BootFacts::of_this_boot();
         match self {
             Self::Install {

@@ -11,6 +11,7 @@ mod problem;
 mod reader;
 mod rollouts;
 mod sections;
+mod shipping;
 mod update;
 mod wan;
 mod window;
@@ -28,6 +29,7 @@ pub use sections::{
     DevicesConfig, DiscoveryConfig, LanConfig, LanLimits, LogFormat, SiteConfig, StoreConfig,
     SupervisorConfig, TelemetryConfig,
 };
+pub use shipping::{LogDialect, LogsConfig, ShippingBounds, SupportConfig, SupportKind};
 pub use update::{Downgrade, UpdateConfig};
 pub use wan::{BusConfig, Deadlines, HttpsUrl, ProxyConfig, PullConfig, PushConfig, WanConfig};
 pub use window::DailyWindow;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::media::MediaConfig;
 use super::reader::Reader;
 use super::rollouts::RolloutsConfig;
+use super::shipping::{LogsConfig, SupportConfig};
 use crate::backoff::Backoff;
 use crate::identity::Secret;
 
@@ -118,6 +119,10 @@ pub struct WanConfig {
     pub media: MediaConfig,
     /// New versions.
     pub rollouts: RolloutsConfig,
+    /// Logs for support.
+    pub logs: LogsConfig,
+    /// Events for support.
+    pub support: SupportConfig,
 }
 
 /// The shop's proxy.
@@ -224,6 +229,8 @@ impl WanConfig {
             },
             media: MediaConfig::check(reader),
             rollouts: RolloutsConfig::check(reader),
+            logs: LogsConfig::check(reader),
+            support: SupportConfig::check(reader),
         }
     }
 }

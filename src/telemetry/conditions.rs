@@ -17,6 +17,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its text form.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 macro_rules! codes {
     ($($variant:ident = $code:literal, $severity:ident, $en:literal, $fr:literal;)*) => {
         /// What a condition is about. The text form is stable: support and the platform search for it.
@@ -68,6 +80,27 @@ codes! {
     WanStuck = "wan.worker_stuck", Warning,
         "A transfer with the internet hung and was ended by itself.",
         "Un échange avec internet était bloqué et a été interrompu automatiquement.";
+    LogsUnreachable = "wan.logs_unreachable", Notice,
+        "Support can't see this box's log at the moment. The shop is not affected.",
+        "L'assistance ne voit pas le journal de cette box pour le moment. Le magasin n'est pas concerné.";
+    SupportUnreachable = "wan.support_unreachable", Notice,
+        "Support is not told at once when something is wrong here. The shop is not affected.",
+        "L'assistance n'est pas prévenue aussitôt en cas de problème. Le magasin n'est pas concerné.";
+    LogsRefused = "logs.batch_refused", Notice,
+        "A part of this box's log was refused and dropped. The shop is not affected.",
+        "Une partie du journal de cette box a été refusée et abandonnée. Le magasin n'est pas concerné.";
+    SupportRefused = "support.batch_refused", Notice,
+        "A message to support was refused and dropped. The shop is not affected.",
+        "Un message à l'assistance a été refusé et abandonné. Le magasin n'est pas concerné.";
+    LogsBudgetUsed = "logs.budget_used", Notice,
+        "This box has sent as much log today as it may; it goes on tomorrow.",
+        "Cette box a envoyé aujourd'hui autant de journal que permis ; elle continuera demain.";
+    SupportBudgetUsed = "support.budget_used", Notice,
+        "This box has told support as much today as it may; it goes on tomorrow.",
+        "Cette box a envoyé aujourd'hui à l'assistance autant de messages que permis ; elle continuera demain.";
+    OutgoingDamaged = "outgoing.damaged", Notice,
+        "A part of what waited to be sent to support was damaged and is lost. The shop is not affected.",
+        "Une partie de ce qui devait être envoyé à l'assistance était abîmée et est perdue. Le magasin n'est pas concerné.";
     FeedItemRefused = "pull.item_refused", Notice,
         "The platform sent data that this box does not understand.",
         "La plateforme a envoyé des données que cette box ne comprend pas.";
@@ -149,6 +182,7 @@ impl Conditions {
         tracing::warn!(
             event = "conditions.raised",
             code = code.as_str(),
+            severity = code.severity().name(),
             detail = detail.as_str()
         );
         table.insert(code, (now_ms, detail));

@@ -2,10 +2,12 @@
 
 use std::error::Error;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
+use super::outgoing::OutgoingLayer;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// The error and all its causes, in one line: a log's JSON would show the outermost sentence alone.
@@ -25,19 +27,22 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Starts logging for the whole process. A second call changes nothing.
-pub fn start_logs(config: &TelemetryConfig) {
+/// Starts logging for the whole process; `outgoing` takes what may leave for support. A second call changes nothing.
+pub fn start_logs(config: &TelemetryConfig, outgoing: Option<OutgoingLayer>) {
     // Libraries speak from "warn" upwards: their debug lines may hold headers, and headers hold tokens.
     let filter = EnvFilter::new(format!("warn,comptoir={}", config.level));
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let outgoing = outgoing.map(|layer| {
+        let ours = Targets::new().with_target("comptoir", layer.finest());
+        layer.with_filter(ours)
+    });
+    let base = registry().with(outgoing);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let started = match config.format {
-        LogFormat::Json => logs
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .finish()
-            .try_init(),
-        LogFormat::Text => logs.compact().finish().try_init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            base.with(lines.with_filter(filter)).try_init()
+        }
+        LogFormat::Text => base.with(lines.compact().with_filter(filter)).try_init(),
     };
     if started.is_err() {
         tracing::debug!(event = "telemetry.logs_already_started");

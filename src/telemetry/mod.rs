@@ -7,11 +7,14 @@ mod conditions;
 mod flows;
 mod logs;
 mod metrics;
+pub mod outgoing;
 
 pub use conditions::{Code, Condition, Conditions, Severity};
 pub use flows::{FlowBoard, FlowSetup, FlowState, FlowStatus, Trouble, Try};
 pub use logs::{chain, start_logs};
 pub use metrics::{Counter, Gauge, Metrics};
+
+use outgoing::SentBoard;
 
 /// What every long-lived part is handed to tell about itself. Clones share everything.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +25,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// How the flows to the internet stand.
     pub flows: FlowBoard,
+    /// What left for support, in numbers.
+    pub sent: SentBoard,
 }
 
 impl Telemetry {

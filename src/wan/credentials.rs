@@ -79,6 +79,9 @@ struct Settings {
     bus_key_name: String,
     bus_key: Secret,
     bus_entity: String,
+    logs_key: Secret,
+    support_key_name: String,
+    support_key: Secret,
 }
 
 #[derive(Default)]
@@ -100,6 +103,9 @@ impl Credentials {
                 bus_key_name: config.bus.key_name.clone(),
                 bus_key: config.bus.key.clone(),
                 bus_entity: config.bus.queue.clone(),
+                logs_key: config.logs.key.clone(),
+                support_key_name: config.support.key_name.clone(),
+                support_key: config.support.key.clone(),
             },
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -168,13 +174,20 @@ impl Credentials {
     /// For the bus that takes support events.
     #[must_use]
     pub fn support(&self) -> Option<BusAccess> {
+        let settings = &self.0.settings;
+        if !settings.support_key_name.is_empty() && !settings.support_key.is_empty() {
+            return Some(BusAccess::Key {
+                name: settings.support_key_name.clone(),
+                key: settings.support_key.clone(),
+            });
+        }
         self.granted(|granted| granted.support.clone())
     }
 
     /// For the log input.
     #[must_use]
     pub fn logs_key(&self) -> Option<Secret> {
-        self.granted(|granted| granted.logs_key.clone())
+        set(&self.0.settings.logs_key).or_else(|| self.granted(|granted| granted.logs_key.clone()))
     }
 
     /// Grows with every change.
@@ -203,6 +216,10 @@ impl Credentials {
             Worker::Pull | Worker::Push if self.api_token().is_none() => Some("wan.token is empty"),
             Worker::Bus if self.bus_entity().is_none() => Some("site.site_id is empty"),
             Worker::Bus if self.bus().is_none() => Some("wan.bus.key_name or wan.bus.key is empty"),
+            Worker::Logs if self.logs_key().is_none() => Some("wan.logs.key is empty"),
+            Worker::Support if self.support().is_none() => {
+                Some("wan.support.key_name or wan.support.key is empty")
+            }
             _ => None,
         }
     }
@@ -296,7 +313,9 @@ mod tests {
         assert_eq!(credentials.site_id().as_deref(), Some("s1"));
         assert_eq!(credentials.bus_entity().as_deref(), Some("site-s1"));
         for worker in Worker::ALL {
-            assert_eq!(credentials.missing_for(worker), None, "{worker:?}");
+            let is_optional = matches!(worker, Worker::Logs | Worker::Support);
+            let missing = credentials.missing_for(worker);
+            assert_eq!(missing.is_some(), is_optional, "{worker:?}");
         }
         assert!(credentials.api().unwrap().is_renewable);
         credentials.grant(None);

@@ -26,6 +26,7 @@ mod outcome;
 mod pull;
 mod push;
 pub mod sas;
+mod shipping;
 mod snapshot;
 pub mod time;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::clock::Clock;
 use crate::config::WanConfig;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, Topic};
+use crate::telemetry::outgoing::Outgoing;
 use crate::telemetry::{Code, Conditions, Telemetry};
 
 pub use bus::MAX_MESSAGE;
@@ -59,6 +61,7 @@ use egress::{Client, Egress};
 use media::Media;
 use pull::{Pull, PullReport};
 use push::Push;
+use shipping::{Pump, ShippingParts};
 use time::PlatformTime;
 use time::worker::{AskTime, AskTimeParts};
 use worker::{Frame, Life, Work};
@@ -79,6 +82,8 @@ pub struct WanParts {
     pub data_dir: PathBuf,
     /// The end.
     pub shutdown: Shutdown,
+    /// What may leave for support.
+    pub outgoing: Outgoing,
 }
 
 /// The workers could not be started.
@@ -142,7 +147,7 @@ impl Wan {
     ///
     /// # Errors
     /// [`StartWanError`]
-    pub fn start(parts: WanParts) -> Result<WanHandle, StartWanError> {
+    pub fn start(mut parts: WanParts) -> Result<WanHandle, StartWanError> {
         let conditions = parts.telemetry.conditions.clone();
         let outcomes = Outcomes::new(conditions.clone(), parts.clock())
             .with_board(parts.telemetry.flows.clone());
@@ -164,9 +169,10 @@ impl Wan {
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
             conditions.raise(Code::CaFileRefused, text.join("; "), now_ms);
         }
-        let mut watched = Vec::new();
         let mut list = workers(&parts, &egress, &handle);
         list.push(ask_time(&parts, &egress));
+        let pump = ship(&mut parts, &egress, &handle, &mut list);
+        let mut watched = Vec::new();
         for (worker, clients, work) in list {
             let life = Life::new(parts.clock());
             handle.lives.push(life.clone());
@@ -184,6 +190,16 @@ impl Wan {
                 shutdown: parts.shutdown.clone(),
             };
             spawn(frame, work, running.clone())?;
+        }
+        if !pump.is_idle() {
+            let (shutdown, running) = (parts.shutdown.clone(), running.clone());
+            Builder::new()
+                .name("wan-pump".to_owned())
+                .spawn(move || {
+                    pump.run(&shutdown);
+                    drop(running);
+                })
+                .map_err(StartWanError::Thread)?;
         }
         let (shutdown, clock) = (parts.shutdown.clone(), parts.clock());
         Builder::new()
@@ -319,6 +335,37 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
     list
 }
 
+/// Adds the workers of the streams that are switched on, and gives what fills their spools.
+fn ship(
+    parts: &mut WanParts,
+    egress: &Egress,
+    handle: &WanHandle,
+    workers: &mut Vec<Started>,
+) -> Pump {
+    let shipping = ShippingParts {
+        box_id: parts.outgoing.box_id.clone(),
+        credentials: parts.credentials.clone(),
+        time: handle.time(),
+        clock: parts.clock(),
+        room: Arc::clone(&parts.store.room),
+        outcomes: handle.outcomes(),
+        telemetry: parts.telemetry.clone(),
+    };
+    let mut pump = Pump::new(shipping.clone());
+    let config = &parts.config;
+    if let Some(stream) = parts.outgoing.logs.take() {
+        let client = egress.client(FlowId::Logs);
+        let work = shipping::logs(config, stream, client.clone(), shipping.clone(), &mut pump);
+        workers.push((Worker::Logs, vec![client], Box::new(work)));
+    }
+    if let Some(stream) = parts.outgoing.support.take() {
+        let client = egress.client(FlowId::Support);
+        let work = shipping::support(config, stream, client.clone(), shipping, &mut pump);
+        workers.push((Worker::Support, vec![client], Box::new(work)));
+    }
+    pump
+}
+
 /// The watchdog looks this often.
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
@@ -357,7 +404,6 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::Config;
-    use crate::wan::contract::FlowId;
     use crate::wan::egress::{Method, Request};
     use crate::wan::tls_host::{Certificate, TlsHost};
 

@@ -32,11 +32,23 @@ pub enum Worker {
     Media,
     /// What time it is.
     Time,
+    /// Logs for support.
+    Logs,
+    /// Events for support.
+    Support,
 }
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Pull, Self::Bus, Self::Push, Self::Media, Self::Time];
+    pub const ALL: [Self; 7] = [
+        Self::Pull,
+        Self::Bus,
+        Self::Push,
+        Self::Media,
+        Self::Time,
+        Self::Logs,
+        Self::Support,
+    ];
 
     /// Its name in logs and thread names.
     #[must_use]
@@ -47,6 +59,8 @@ impl Worker {
             Self::Push => "push",
             Self::Media => "media",
             Self::Time => "time",
+            Self::Logs => "logs",
+            Self::Support => "support",
         }
     }
 
@@ -57,6 +71,8 @@ impl Worker {
             Self::Pull | Self::Push | Self::Time => FlowId::Api,
             Self::Bus => FlowId::Bus,
             Self::Media => FlowId::Media,
+            Self::Logs => FlowId::Logs,
+            Self::Support => FlowId::Support,
         }
     }
 }
@@ -257,15 +273,20 @@ impl Outcomes {
                 self.conditions.clear(Code::NotEnrolled);
             }
         }
-        draw(Code::Unauthorized, &|_, cause| is_refusal(cause));
+        let for_support = |worker: Worker| matches!(worker, Worker::Logs | Worker::Support);
+        draw(Code::Unauthorized, &|outcome, cause| {
+            is_refusal(cause) && !for_support(outcome.worker)
+        });
         for (code, flow) in [
             (Code::ApiUnreachable, FlowId::Api),
             (Code::BusUnreachable, FlowId::Bus),
             (Code::MediaUnreachable, FlowId::Media),
+            (Code::LogsUnreachable, FlowId::Logs),
+            (Code::SupportUnreachable, FlowId::Support),
         ] {
             draw(code, &|outcome, cause| {
                 outcome.worker.flow() == flow
-                    && !is_refusal(cause)
+                    && (!is_refusal(cause) || for_support(outcome.worker))
                     && outcome.is_worth_showing(cause)
             });
         }
@@ -338,5 +359,20 @@ mod tests {
         assert!(conditions.holds(Code::MediaUnreachable));
         outcomes.succeeded(Worker::Bus);
         assert!(!conditions.holds(Code::Unauthorized));
+    }
+
+    #[test]
+    fn what_only_support_misses_is_never_more_than_a_notice() {
+        let (outcomes, conditions, _) = outcomes();
+        outcomes.failed(Worker::Logs, &error(Cause::Forbidden));
+        outcomes.failed(Worker::Support, &error(Cause::Unauthorized));
+        assert!(!conditions.holds(Code::Unauthorized));
+        for code in [Code::LogsUnreachable, Code::SupportUnreachable] {
+            assert!(conditions.holds(code));
+            assert_eq!(code.severity(), crate::telemetry::Severity::Notice);
+        }
+        outcomes.succeeded(Worker::Logs);
+        outcomes.succeeded(Worker::Support);
+        assert!(conditions.list().is_empty());
     }
 }

@@ -60,7 +60,7 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
 fn write_a_log() {
     let text = "[telemetry]\nlevel = \"trace\"\n";
     let config = Config::from_layers(&[(Path::new("site.toml"), text)]).unwrap();
-    start_logs(&config.telemetry);
+    start_logs(&config.telemetry, None);
     let platform = Platform::start();
     platform.load_products(10);
     let order = json!({"order_id": "order-1", "placed_at": "2026-01-01T00:00:00Z", "lines": [], "name": CUSTOMER});

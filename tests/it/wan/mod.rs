@@ -8,5 +8,6 @@ mod platform;
 mod proxy;
 mod pull;
 mod push;
+mod shipping;
 mod shop;
 mod way_out;

@@ -11,6 +11,8 @@ use serde_json::Value;
 pub const SITE: &str = "shop-1";
 pub const TOKEN: &str = "token-of-shop-1";
 pub const KEY_NAME: &str = "box";
+pub const LOGS_KEY: &str = "bG9ncw-of-the/site";
+pub const SUPPORT_QUEUE: &str = "support-events";
 pub const KEY: &str = "a2V5IG9mIHRoZSBidXM=";
 
 /// How long a test waits for what must come.
@@ -58,6 +60,7 @@ impl Platform {
         let child = Command::new(emulator)
             .args(["--site", SITE, "--token", TOKEN])
             .args(["--bus-key-name", KEY_NAME, "--bus-key", KEY])
+            .args(["--logs-key", LOGS_KEY, "--queue", SUPPORT_QUEUE])
             .arg("--ca-dir")
             .arg(dir.path().join("ca"))
             .arg("--data")
@@ -194,6 +197,41 @@ impl Platform {
     pub fn put_blob(&self, name: &str, bytes: &[u8], document: bool) -> Value {
         let path = format!("blobs/images/{name}?document={}", u8::from(document));
         self.call("PUT", &path, &[("content-type", "image/png")], bytes)
+    }
+
+    /// What came in at the log input, oldest first: `{dialect, batch, entry}`.
+    pub fn log_entries(&self) -> Vec<Value> {
+        let logs = self.call("GET", "logs", &[], b"");
+        logs["entries"].as_array().unwrap().clone()
+    }
+
+    /// The log input answers 413 to more entries than this at once.
+    pub fn take_log_entries_at_once(&self, max: usize) {
+        let body = serde_json::json!({ "max_entries": max });
+        self.call("PUT", "logs", &[], body.to_string().as_bytes());
+    }
+
+    /// What lies in the support queue, oldest first: the bodies.
+    pub fn support_events(&self) -> Vec<Value> {
+        let queue = self.call("GET", &format!("bus/{SUPPORT_QUEUE}/bodies"), &[], b"");
+        let bodies = queue["bodies"].as_array().unwrap();
+        bodies
+            .iter()
+            .map(|body| serde_json::from_str(body.as_str().unwrap()).unwrap())
+            .collect()
+    }
+
+    /// The support queue takes a message that is sent again once.
+    pub fn detect_duplicate_support_events(&self) {
+        let body = serde_json::json!({ "duplicate_window_ms": 600_000 });
+        let path = format!("bus/queues/{SUPPORT_QUEUE}");
+        self.call("PUT", &path, &[], body.to_string().as_bytes());
+    }
+
+    /// The platform's clock goes ahead of this machine's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        let body = serde_json::json!({ "offset_s": seconds });
+        self.call("PUT", "clock", &[], body.to_string().as_bytes());
     }
 
     /// The last requests, each as one line of text.

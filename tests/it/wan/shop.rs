@@ -8,18 +8,24 @@ use comptoir::config::Config;
 use comptoir::shutdown::Shutdown;
 use comptoir::store::Store;
 use comptoir::store::catalogue::Stored;
+use comptoir::telemetry::outgoing::{self, Outgoing, StreamStatus};
 use comptoir::telemetry::{Code, Telemetry};
 use comptoir::wan::credentials::Credentials;
 use comptoir::wan::time::PlatformTime;
 use comptoir::wan::time::floor::Floor;
 use comptoir::wan::{Outcome, Wan, WanHandle, WanParts, Worker};
 
-use super::platform::{KEY, KEY_NAME, PATIENCE, Platform, SITE, TOKEN, eventually};
+use tracing::Dispatch;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use super::platform::{KEY, KEY_NAME, LOGS_KEY, PATIENCE, Platform, SITE, TOKEN, eventually};
 
 pub struct Shop {
     dir: tempfile::TempDir,
     site_file: String,
     clock: Arc<dyn Clock>,
+    ships: bool,
     running: Option<Running>,
 }
 
@@ -28,6 +34,7 @@ struct Running {
     telemetry: Telemetry,
     shutdown: Shutdown,
     wan: WanHandle,
+    events: Dispatch,
 }
 
 impl Drop for Shop {
@@ -56,6 +63,7 @@ impl Shop {
             dir: tempfile::tempdir().unwrap(),
             site_file,
             clock: Arc::new(SystemClock::default()),
+            ships: false,
             running: None,
         }
     }
@@ -68,6 +76,39 @@ impl Shop {
         );
         self.site_file = self.site_file.replace(from, to);
         self
+    }
+
+    /// What [`Shop::tell`] tells may leave for support, at once.
+    pub fn shipping(mut self, platform: &Platform) -> Self {
+        self.ships = true;
+        let sections = format!(
+            "[wan.logs]\nkey = \"{LOGS_KEY}\"\nlinger_s = 1\n\
+             [wan.support]\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\nlinger_s = 0\n\
+             [wan.trust]\n"
+        );
+        let hosts = format!(
+            "[wan]\nlogs_url = \"{}\"\nsupport_url = \"{}\"\n",
+            platform.text("logs_url"),
+            platform.text("bus_url"),
+        );
+        self.with("[wan]\n", &hosts)
+            .with("[wan.trust]\n", &sections)
+    }
+
+    /// Where the box keeps its data.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs `tell` with its events going where the box's own would go.
+    pub fn tell(&self, tell: impl FnOnce()) {
+        tracing::dispatcher::with_default(&self.running().events, tell);
+    }
+
+    /// A stream in numbers.
+    pub fn stream(&self, name: &str) -> StreamStatus {
+        let mut streams = self.running().telemetry.sent.list();
+        streams.remove(name).unwrap_or_default()
     }
 
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -90,6 +131,12 @@ impl Shop {
         let time = PlatformTime::above(Floor::load(self.dir.path()), Arc::clone(&self.clock));
         let store = Store::open(&config.store, Arc::new(time.clone())).unwrap();
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::default());
+        let (layer, outgoing) = if self.ships {
+            outgoing::streams(&config.wan, &config.store.data_dir)
+        } else {
+            (None, Outgoing::default())
+        };
+        let events = Dispatch::new(registry().with(layer));
         let wan = Wan::start(WanParts {
             credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
             config: config.wan,
@@ -98,6 +145,10 @@ impl Shop {
             time,
             data_dir: self.dir.path().to_path_buf(),
             shutdown: shutdown.clone(),
+            outgoing: Outgoing {
+                box_id: "box-1".into(),
+                ..outgoing
+            },
         })
         .unwrap();
         self.running = Some(Running {
@@ -105,6 +156,7 @@ impl Shop {
             telemetry,
             shutdown,
             wan,
+            events,
         });
     }
 
