@@ -3,11 +3,13 @@
 //! Raw files are turned into one checked [`Config`] once; unknown keys are refused and all problems are reported at
 //! once, each with file, line and key. Every part of the house is handed only its own section.
 
+mod deadlines;
 mod import;
 mod layer;
 mod media;
 mod ports;
 mod problem;
+mod proxy;
 mod reader;
 mod rollouts;
 mod sections;
@@ -20,10 +22,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use deadlines::Deadlines;
 pub use import::{ImportSiteError, Imported, import_site};
 pub use media::MediaConfig;
 pub use ports::LanPort;
 pub use problem::{CheckConfigError, Origin, Problem};
+pub use proxy::{
+    Bypass, FlowProxy, PROXY_FLOWS, ProxyConfig, ProxyScheme, ProxySettings, ProxyUrl,
+};
 pub use rollouts::{RolloutsConfig, TokenKind};
 pub use sections::{
     DevicesConfig, DiscoveryConfig, LanConfig, LanLimits, LogFormat, SiteConfig, StoreConfig,
@@ -31,7 +37,7 @@ pub use sections::{
 };
 pub use shipping::{LogDialect, LogsConfig, ShippingBounds, SupportConfig, SupportKind};
 pub use update::{Downgrade, UpdateConfig};
-pub use wan::{BusConfig, Deadlines, HttpsUrl, ProxyConfig, PullConfig, PushConfig, WanConfig};
+pub use wan::{BusConfig, HttpsUrl, PullConfig, PushConfig, WanConfig};
 pub use window::DailyWindow;
 
 use reader::Reader;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::deadlines::{self, Deadlines};
 use super::media::MediaConfig;
+use super::proxy::{self, ProxySettings};
 use super::reader::Reader;
 use super::rollouts::RolloutsConfig;
 use super::shipping::{LogsConfig, SupportConfig};
@@ -67,14 +69,14 @@ impl fmt::Display for HttpsUrl {
     }
 }
 
-fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
     }
 }
 
-fn check_authority(authority: &str) -> Result<(), &'static str> {
+pub(super) fn check_authority(authority: &str) -> Result<(), &'static str> {
     let (host, port) = split_port(authority);
     let fits = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
     if host.is_empty() || !host.chars().all(fits) {
@@ -103,8 +105,8 @@ pub struct WanConfig {
     pub token: Secret,
     /// After failures.
     pub retry: Backoff,
-    /// The shop's proxy, if it has one.
-    pub proxy: Option<ProxyConfig>,
+    /// The shop's proxy, if it has one, and who goes another way.
+    pub proxy: ProxySettings,
     /// The shop's own certificate authorities, PEM.
     pub ca_files: Vec<PathBuf>,
     /// Of every request.
@@ -123,32 +125,6 @@ pub struct WanConfig {
     pub logs: LogsConfig,
     /// Events for support.
     pub support: SupportConfig,
-}
-
-/// The shop's proxy.
-#[derive(Debug, Clone)]
-pub struct ProxyConfig {
-    /// `http://HOST:PORT` or `https://HOST:PORT`, without credentials.
-    pub url: String,
-    /// Verbatim, any characters; empty: no authentication.
-    pub user: String,
-    /// Verbatim, any characters.
-    pub password: Secret,
-    /// `NAME` or `.SUFFIX` reached without the proxy.
-    pub bypass: Vec<String>,
-}
-
-/// Of every outbound request.
-#[derive(Debug, Clone)]
-pub struct Deadlines {
-    /// Name to address.
-    pub resolve: Duration,
-    /// TCP, CONNECT and TLS.
-    pub connect: Duration,
-    /// From the request sent to the answer's first byte (a long poll adds its own wait).
-    pub first_byte: Duration,
-    /// Without a byte within a body.
-    pub stall: Duration,
 }
 
 /// Platform to store.
@@ -203,14 +179,9 @@ impl WanConfig {
             support_url: url(reader, "wan.support_url"),
             token: reader.secret("wan.token"),
             retry,
-            proxy: proxy(reader),
+            proxy: proxy::check(reader),
             ca_files: ca_files.iter().map(|file| base_dir.join(file)).collect(),
-            deadlines: Deadlines {
-                resolve: reader.seconds("wan.deadlines.resolve_s", 1..=60),
-                connect: reader.seconds("wan.deadlines.connect_s", 1..=120),
-                first_byte: reader.seconds("wan.deadlines.first_byte_s", 1..=120),
-                stall: reader.seconds("wan.deadlines.stall_s", 1..=300),
-            },
+            deadlines: deadlines::check(reader),
             pull: PullConfig {
                 enabled: reader.flag("wan.pull.enabled"),
                 page_items: reader.number("wan.pull.page_items", 1..=10_000),
@@ -241,45 +212,5 @@ fn url(reader: &mut Reader, key: &str) -> HttpsUrl {
         HttpsUrl {
             text: "https://refused.invalid".to_owned(),
         }
-    })
-}
-
-fn proxy(reader: &mut Reader) -> Option<ProxyConfig> {
-    let url = reader.text("wan.proxy.url");
-    let url = url.trim_end_matches('/');
-    let (user, password) = (
-        reader.text("wan.proxy.user"),
-        reader.secret("wan.proxy.password"),
-    );
-    if url.is_empty() {
-        if !user.is_empty() || !password.is_empty() {
-            reader.refuse("wan.proxy.url", "a proxy user is set, but no proxy");
-        }
-        return None;
-    }
-    let authority = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    match authority {
-        None => reader.refuse(
-            "wan.proxy.url",
-            "an address that begins with http:// or https:// is expected",
-        ),
-        // The user and password have keys of their own; repeating the text here could print a password.
-        Some(authority) if authority.contains('@') => reader.refuse(
-            "wan.proxy.url",
-            "user and password belong in wan.proxy.user and wan.proxy.password",
-        ),
-        Some(authority) => {
-            if let Err(what) = check_authority(authority) {
-                reader.refuse("wan.proxy.url", what);
-            }
-        }
-    }
-    Some(ProxyConfig {
-        url: url.to_owned(),
-        user,
-        password,
-        bypass: reader.texts("wan.proxy.bypass"),
     })
 }

@@ -89,9 +89,6 @@ pub struct WanParts {
 /// The workers could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartWanError {
-    /// The proxy's address. Going on without the proxy is not an option.
-    #[error("the way out can't be set up")]
-    Proxy(#[from] egress::ProxyAddressError),
     /// The system gives no thread.
     #[error("a worker's thread can't be started")]
     Thread(#[source] io::Error),
@@ -163,7 +160,7 @@ impl Wan {
             ended,
         };
         let now_ms = parts.time.now_ms();
-        let (egress, problems) = Egress::new(&parts.config, &handle.time)?;
+        let (egress, problems) = Egress::new(&parts.config, &handle.time);
         if !problems.is_empty() {
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
@@ -421,7 +418,6 @@ mod tests {
         let mut config = Config::from_layers(&[]).unwrap().wan;
         config.ca_files = vec![host.ca_file.clone()];
         let client = Egress::new(&config, &PlatformTime::of_system())
-            .unwrap()
             .0
             .client(FlowId::Api);
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));

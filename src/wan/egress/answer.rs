@@ -1,12 +1,14 @@
 //! What a host answered.
 
 use std::io::{self, Read};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::Body;
 use ureq::http;
 
 use super::evidence::one_line;
+use super::pace::{Pace, Paced};
+use super::total;
 use super::{Cause, EgressError, Evidence, Phase, http_date};
 use crate::units::ByteSize;
 
@@ -23,11 +25,30 @@ const SKEW_WORTH_TELLING_S: i64 = 60;
 pub struct Answer {
     host: String,
     response: http::Response<Body>,
+    /// Of the whole request.
+    end: Instant,
+    pace: Pace,
 }
 
 impl Answer {
-    pub(super) fn new(host: String, response: http::Response<Body>) -> Self {
-        Self { host, response }
+    pub(super) fn new(
+        host: String,
+        response: http::Response<Body>,
+        end: Instant,
+        pace: Pace,
+    ) -> Self {
+        Self {
+            host,
+            response,
+            end,
+            pace,
+        }
+    }
+
+    /// The whole request should have ended by now.
+    #[cfg(test)]
+    pub(super) fn end_now(&mut self) {
+        self.end = Instant::now();
     }
 
     /// HTTP status.
@@ -104,7 +125,7 @@ impl Answer {
         })
     }
 
-    /// The whole body.
+    /// The whole body, before the end of the whole request.
     ///
     /// # Errors
     /// [`Cause::TooLarge`] beyond `limit`; whatever breaks the transfer.
@@ -115,8 +136,7 @@ impl Answer {
             .body_mut()
             .as_reader()
             .take(limit.as_u64().saturating_add(1));
-        reader
-            .read_to_end(&mut bytes)
+        total::ending(Some(self.end), || reader.read_to_end(&mut bytes))
             .map_err(|error| EgressError::sort_body(error, &self.host))?;
         if bytes.len() > limit.as_usize() {
             let detail = format!("more than {limit}");
@@ -125,11 +145,16 @@ impl Answer {
         Ok(bytes)
     }
 
-    /// The body as a stream; an error of its reader becomes an [`EgressError`] by the second part.
+    /// The body as a stream, however long it takes as long as it is not too slow; an error of its reader becomes an
+    /// [`EgressError`] by the second part.
     pub fn into_reader(self) -> (impl Read, impl Fn(io::Error) -> EgressError) {
         let host = self.host;
         let sort = move |error| EgressError::sort_body(error, &host);
-        (self.response.into_body().into_reader(), sort)
+        let reader = Paced {
+            reader: self.response.into_body().into_reader(),
+            pace: self.pace,
+        };
+        (reader, sort)
     }
 }
 

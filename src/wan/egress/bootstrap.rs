@@ -5,13 +5,10 @@
 //! is: the next candidate. What the answer's `Date` says is believed only when the certificate holds at that time, too,
 //! which the caller finds out by asking once more.
 
-use std::io;
 use std::sync::Arc;
 
-use rustls::CertificateError;
-
-use super::tls;
-use super::{Agents, Client, Settings};
+use super::tls::{At, Tls};
+use super::{Client, Connections, Settings};
 
 impl Client {
     /// This client with new connections, whose certificates are judged as if it were `at_s` (seconds since 1970), and no
@@ -19,33 +16,17 @@ impl Client {
     #[must_use]
     pub fn judging_at(&self, at_s: i64) -> Self {
         let mut settings = Settings::clone(&self.settings);
-        settings.tls = tls::config(&settings.roots, Arc::new(tls::At(at_s)));
-        let new = Agents::new(&settings);
-        *self.agents.write().expect("no holder of this lock panics") = new;
+        settings.tls = Tls::new(&settings.roots, Arc::new(At(at_s)));
+        let stop = self.connections().stop;
+        let new = Connections::new(self.flow, &settings, stop);
+        *self
+            .connections
+            .write()
+            .expect("no holder of this lock panics") = new;
         Self {
             flow: self.flow,
-            agents: Arc::clone(&self.agents),
+            connections: Arc::clone(&self.connections),
             settings: Arc::new(settings),
         }
     }
-}
-
-/// From when on the certificate is valid that was refused for not being it yet, in seconds since 1970.
-pub(super) fn valid_from_s(error: &ureq::Error) -> Option<i64> {
-    let tls = match error {
-        ureq::Error::Rustls(error) => error,
-        ureq::Error::Io(error) => of_io(error)?,
-        _ => return None,
-    };
-    match tls {
-        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
-            not_before,
-            ..
-        }) => i64::try_from(not_before.as_secs()).ok(),
-        _ => None,
-    }
-}
-
-fn of_io(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
 }

@@ -2,8 +2,10 @@
 //!
 //! It is shown to staff and administrators as it is, so everything here is bounded, on one line, and never holds a secret.
 
-/// A name or sentence of the other side at most, in characters; longer is cut.
-const MAX_WORDS: usize = 160;
+/// A name or line of the other side at most, in characters; longer is cut.
+const MAX_LINE: usize = 160;
+/// What a proxy says of its refusal at most, in characters: its page begins with greetings.
+const MAX_SENTENCE: usize = 400;
 
 /// How far a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -79,13 +81,22 @@ impl Evidence {
 
 /// Foreign text on one line: control characters and runs of white space become one space, and it is cut at a bound.
 pub(super) fn one_line(text: &str) -> Option<String> {
+    cut(text, MAX_LINE)
+}
+
+/// The same for what people are told at length.
+pub(super) fn sentence(text: &str) -> Option<String> {
+    cut(text, MAX_SENTENCE)
+}
+
+fn cut(text: &str, max: usize) -> Option<String> {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c))
         .filter(|word| !word.is_empty())
-        .take(MAX_WORDS)
+        .take(max)
         .collect();
     let line = words.join(" ");
-    match line.char_indices().nth(MAX_WORDS) {
+    match line.char_indices().nth(max) {
         Some((end, _)) => Some(format!("{}…", &line[..end])),
         None => (!line.is_empty()).then_some(line),
     }
@@ -108,7 +119,7 @@ mod tests {
         );
         assert_eq!(one_line(" \n\u{feff}"), None);
         let long = one_line(&"é".repeat(1000)).unwrap();
-        assert_eq!(long.chars().count(), MAX_WORDS + 1);
+        assert_eq!(long.chars().count(), MAX_LINE + 1);
         assert!(long.ends_with('…'));
     }
 }

@@ -1,11 +1,15 @@
 //! The one door out: every outbound connection of the box is opened here, and nowhere else.
 //!
 //! - The proxy comes from the settings, never from the environment; with a proxy set nothing leaves directly, not even a
-//!   DNS question, except for hosts on the bypass list.
+//!   DNS question, except for flows and hosts that the settings name.
 //! - HTTPS only, TLS 1.2 or later; trust is the public roots plus the shop's own authorities; verification is never off.
-//! - Every wait has a deadline: resolve, connect (TCP, CONNECT, TLS), send, first byte, stall.
+//! - Every wait has a deadline and a cause of its own: resolve, connect, TLS, send, first byte, stall, and the whole request.
 //! - Redirects are not followed: no host of the contract sends any, a network's login page does.
-//! - A failure is an [`EgressError`] with a stable [`Cause`].
+//! - A failure is an [`EgressError`] with a stable [`Cause`], its [`Advice`] for people, and [`Evidence`] for support.
+//!
+//! ```text
+//!   Client::send -> HTTP client (ureq) -> connect (a new connection only): names -> dial -> tunnel | socks -> tls -> line
+//! ```
 //!
 //! A [`Client`] belongs to one flow: its connections are its own, so that a stuck flow is ended without touching another.
 
@@ -13,24 +17,36 @@ mod advice;
 mod answer;
 mod bootstrap;
 mod cause;
+mod certificate;
+mod connect;
+mod dial;
 mod error;
 mod evidence;
+mod failure;
 mod http_date;
-mod phase;
+mod line;
+mod link;
+mod names;
+mod pace;
 mod probe;
-mod proxy;
 mod roots;
+mod socket;
+mod socks;
+mod stop;
 mod tls;
+mod tls_failure;
+mod total;
+mod tunnel;
+mod way;
 
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, RootCertStore};
-use ureq::config::Config;
 use ureq::http;
 use ureq::{Agent, Body};
 
-use crate::config::{Deadlines, WanConfig};
+use crate::clock::SystemClock;
+use crate::config::{Deadlines, ProxySettings, WanConfig};
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
 use crate::wan::time::PlatformTime;
@@ -41,16 +57,20 @@ pub use cause::Cause;
 pub use error::EgressError;
 pub use evidence::{Evidence, Phase};
 pub use probe::{ProbeReport, Prober, Step, StepName, StepState, way_of};
-pub use proxy::ProxyAddressError;
 pub use roots::LoadCaFileError;
 pub use ureq::http::Method;
+
+use connect::{Unasked, Way};
+use names::Names;
+use pace::Pace;
+use roots::Roots;
+use stop::Stop;
+use tls::Tls;
 
 /// Head of an answer at most; a bus message may carry 64 KiB of properties in it.
 const MAX_RESPONSE_HEAD: ByteSize = ByteSize::kib(128);
 /// Each way, per connection.
 const BUFFER: ByteSize = ByteSize::kib(32);
-/// Sending one request with its body, at most.
-const SEND_DEADLINE: Duration = Duration::from_secs(60);
 /// Idle connections are given up before usual proxies do it.
 const MAX_IDLE: Duration = Duration::from_secs(14);
 
@@ -62,63 +82,30 @@ pub struct Egress {
 
 #[derive(Clone)]
 struct Settings {
-    roots: Arc<RootCertStore>,
-    tls: Arc<ClientConfig>,
-    direct: Config,
-    proxied: Option<Config>,
-    bypass: Vec<String>,
+    roots: Arc<Roots>,
+    tls: Tls,
+    proxies: Arc<ProxySettings>,
+    names: Names,
     deadlines: Deadlines,
 }
 
 impl Egress {
-    /// Reads the CA files and checks the proxy's address. CA files that can't be used are left out and returned.
+    /// Reads the CA files. Those that can't be used are left out and returned.
     /// Certificates are judged by `time`, not by the machine's clock.
-    ///
-    /// # Errors
-    /// When a proxy is set whose address can't be used: going on without it would leave directly.
-    pub fn new(
-        config: &WanConfig,
-        time: &PlatformTime,
-    ) -> Result<(Self, Vec<LoadCaFileError>), ProxyAddressError> {
+    #[must_use]
+    pub fn new(config: &WanConfig, time: &PlatformTime) -> (Self, Vec<LoadCaFileError>) {
         let (roots, problems) = roots::load(&config.ca_files);
-        let deadlines = config.deadlines.clone();
-        let build = |proxy| {
-            Agent::config_builder()
-                .proxy(proxy)
-                .https_only(true)
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .user_agent(concat!("comptoir/", env!("CARGO_PKG_VERSION")))
-                .accept_encoding("identity")
-                .max_response_header_size(MAX_RESPONSE_HEAD.as_usize())
-                .input_buffer_size(BUFFER.as_usize())
-                .output_buffer_size(BUFFER.as_usize())
-                .max_idle_connections(2)
-                .max_idle_age(MAX_IDLE)
-                .timeout_resolve(Some(deadlines.resolve))
-                .timeout_connect(Some(deadlines.connect))
-                .timeout_send_request(Some(SEND_DEADLINE))
-                .timeout_send_body(Some(SEND_DEADLINE))
-                .build()
-        };
-        let proxied = config.proxy.as_ref().map(proxy::build).transpose()?;
         let settings = Settings {
-            tls: tls::config(&roots, Arc::new(time.clone())),
-            roots,
-            direct: build(None),
-            proxied: proxied.map(|proxy| build(Some(proxy))),
-            bypass: config
-                .proxy
-                .as_ref()
-                .map(|proxy| proxy.bypass.clone())
-                .unwrap_or_default(),
-            deadlines,
+            tls: Tls::new(&roots, Arc::new(time.clone())),
+            roots: Arc::new(roots),
+            proxies: Arc::new(config.proxy.clone()),
+            names: Names::of_system(Arc::new(SystemClock::default())),
+            deadlines: config.deadlines.clone(),
         };
         let egress = Self {
             settings: Arc::new(settings),
         };
-        Ok((egress, problems))
+        (egress, problems)
     }
 
     /// A client with connections of its own.
@@ -126,37 +113,57 @@ impl Egress {
     pub fn client(&self, flow: FlowId) -> Client {
         Client {
             flow,
-            agents: Arc::new(RwLock::new(Agents::new(&self.settings))),
+            connections: Arc::new(RwLock::new(Connections::new(
+                flow,
+                &self.settings,
+                Stop::default(),
+            ))),
             settings: Arc::clone(&self.settings),
         }
     }
 }
 
-struct Agents {
-    direct: Agent,
-    proxied: Option<Agent>,
+/// A client's connections, and what ends them.
+#[derive(Clone)]
+struct Connections {
+    agent: Agent,
+    stop: Stop,
 }
 
-impl Agents {
-    fn new(settings: &Settings) -> Self {
-        let agent = |config: &Config| {
-            Agent::with_parts(
-                config.clone(),
-                phase::connectors(Arc::clone(&settings.tls)),
-                phase::SystemResolver::default(),
-            )
+impl Connections {
+    fn new(flow: FlowId, settings: &Settings, stop: Stop) -> Self {
+        let config = Agent::config_builder()
+            .proxy(None)
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("comptoir/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .max_response_header_size(MAX_RESPONSE_HEAD.as_usize())
+            .max_idle_connections(2)
+            .max_idle_age(MAX_IDLE)
+            .timeout_send_request(Some(settings.deadlines.send))
+            .timeout_send_body(Some(settings.deadlines.send))
+            .timeout_per_read(Some(settings.deadlines.stall))
+            .build();
+        let way = Way {
+            flow,
+            proxies: Arc::clone(&settings.proxies),
+            tls: settings.tls.clone(),
+            names: settings.names.clone(),
+            deadlines: settings.deadlines.clone(),
+            stop: stop.clone(),
         };
         Self {
-            direct: agent(&settings.direct),
-            proxied: settings.proxied.as_ref().map(agent),
+            agent: Agent::with_parts(config, way, Unasked),
+            stop,
         }
     }
 
-    fn shutdown(self) {
-        self.direct.shutdown();
-        if let Some(proxied) = self.proxied {
-            proxied.shutdown();
-        }
+    fn end(self) {
+        self.stop.give();
+        self.agent.shutdown();
     }
 }
 
@@ -164,7 +171,7 @@ impl Agents {
 #[derive(Clone)]
 pub struct Client {
     flow: FlowId,
-    agents: Arc<RwLock<Agents>>,
+    connections: Arc<RwLock<Connections>>,
     settings: Arc<Settings>,
 }
 
@@ -199,9 +206,9 @@ impl Client {
             .parse()
             .map_err(|_| EgressError::new(Cause::BadAnswer, "", "the address can't be read"))?;
         let host = uri.host().unwrap_or_default().to_owned();
-        let (agent, proxied) = self.agent_for(&host);
-        let failed =
-            |error: &ureq::Error| EgressError::sort(error, &host, phase::reached(), proxied);
+        let connections = self.connections();
+        let deadlines = &self.settings.deadlines;
+        let end = Instant::now() + deadlines.total + request.hold;
         let mut builder = http::Request::builder()
             .method(request.method.clone())
             .uri(uri);
@@ -212,66 +219,63 @@ impl Client {
             request.method,
             Method::POST | Method::PUT | Method::DELETE | Method::PATCH
         );
-        phase::reset(proxied);
-        let result = if has_body {
-            // A body of zero bytes says `Content-Length: 0`, which the bus insists on.
-            let body = request.body.unwrap_or_default();
-            builder
-                .body(body)
-                .map_err(ureq::Error::from)
-                .and_then(|call| run(&agent, call, &self.settings.deadlines, request.hold))
-        } else {
-            builder
-                .body(())
-                .map_err(ureq::Error::from)
-                .and_then(|call| run(&agent, call, &self.settings.deadlines, request.hold))
-        };
-        let response = result.map_err(|error| failed(&error))?;
-        Ok(Answer::new(host, response))
+        let first_byte = deadlines.first_byte + request.hold;
+        let result = total::ending(Some(end), || {
+            if has_body {
+                // A body of zero bytes says `Content-Length: 0`, which the bus insists on.
+                let body = request.body.unwrap_or_default();
+                run(&connections.agent, builder.body(body), first_byte)
+            } else {
+                run(&connections.agent, builder.body(()), first_byte)
+            }
+        });
+        let response = result.map_err(|error| {
+            let error = EgressError::sort(error, &host, Phase::Exchange);
+            if connections.stop.is_given() {
+                // A connection that was ended from this side looks like one that broke.
+                EgressError::new(Cause::Stopped, &host, error.detail)
+            } else {
+                error
+            }
+        })?;
+        let pace = Pace::new(deadlines.pace_stretch, deadlines.pace_least.as_u64());
+        Ok(Answer::new(host, response, end, pace))
     }
 
     /// Ends this client's requests in flight, wherever they hang; it then works on with new connections.
     pub fn interrupt(&self) {
-        let new = Agents::new(&self.settings);
+        let new = Connections::new(self.flow, &self.settings, Stop::default());
         let old = std::mem::replace(
-            &mut *self.agents.write().expect("no holder of this lock panics"),
+            &mut *self
+                .connections
+                .write()
+                .expect("no holder of this lock panics"),
             new,
         );
-        old.shutdown();
+        old.end();
     }
 
     /// Ends this client: its requests in flight and all later ones fail at once.
     pub fn close(&self) {
-        let agents = self.agents.read().expect("no holder of this lock panics");
-        agents.direct.clone().shutdown();
-        if let Some(proxied) = agents.proxied.clone() {
-            proxied.shutdown();
-        }
+        self.connections().end();
     }
 
-    fn agent_for(&self, host: &str) -> (Agent, bool) {
-        let agents = self.agents.read().expect("no holder of this lock panics");
-        match &agents.proxied {
-            Some(proxied) if !proxy::bypasses(&self.settings.bypass, host) => {
-                (proxied.clone(), true)
-            }
-            _ => (agents.direct.clone(), false),
-        }
+    fn connections(&self) -> Connections {
+        self.connections
+            .read()
+            .expect("no holder of this lock panics")
+            .clone()
     }
 }
 
-fn run(
+fn run<B: ureq::AsSendBody>(
     agent: &Agent,
-    call: http::Request<impl ureq::AsSendBody>,
-    deadlines: &Deadlines,
-    hold: Duration,
+    call: Result<http::Request<B>, http::Error>,
+    first_byte: Duration,
 ) -> Result<http::Response<Body>, ureq::Error> {
-    // While the host holds the request there is no byte to see, so a stall then means longer than the hold.
-    let first_byte = deadlines.first_byte + hold;
     let call = agent
-        .configure_request(call)
+        .configure_request(call?)
         .timeout_recv_response(Some(first_byte))
-        .timeout_per_read(Some(deadlines.stall.max(first_byte)))
         .build();
     agent.run(call)
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
+use rustls::client::WebPkiServerVerifier;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 /// A CA file is written by people and holds a few certificates; larger is a mistake.
 const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
@@ -41,24 +42,38 @@ pub enum LoadCaFileError {
     },
 }
 
+/// Whom TLS trusts: authorities, and what they have taken back.
+#[derive(Debug)]
+pub(super) struct Roots {
+    pub(super) store: Arc<RootCertStore>,
+    pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
 /// Built-in roots plus those of `ca_files`. A file that can't be used is left out and named in the second part: the
 /// public hosts must stay reachable when a shop's file is broken.
-pub(super) fn load(ca_files: &[PathBuf]) -> (Arc<RootCertStore>, Vec<LoadCaFileError>) {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    let mut problems = Vec::new();
+pub(super) fn load(ca_files: &[PathBuf]) -> (Roots, Vec<LoadCaFileError>) {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    let (mut revoked, mut problems) = (Vec::new(), Vec::new());
     for path in ca_files {
         match read_ca_file(path) {
-            Ok(certificates) => {
-                roots.add_parsable_certificates(certificates);
+            Ok(file) => {
+                store.add_parsable_certificates(file.certificates);
+                revoked.extend(file.revoked);
             }
             Err(problem) => problems.push(problem),
         }
     }
-    (Arc::new(roots), problems)
+    let store = Arc::new(store);
+    (Roots { store, revoked }, problems)
 }
 
-fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadCaFileError> {
+struct CaFile {
+    certificates: Vec<CertificateDer<'static>>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+fn read_ca_file(path: &Path) -> Result<CaFile, LoadCaFileError> {
     let unreadable = |source| LoadCaFileError::Read {
         path: path.into(),
         source,
@@ -81,13 +96,25 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadCaFileE
     if certificates.is_empty() {
         return Err(unusable("no CERTIFICATE block".into()));
     }
-    let mut store = rustls::RootCertStore::empty();
+    let mut store = RootCertStore::empty();
     for (index, certificate) in certificates.iter().enumerate() {
         store
             .add(certificate.clone())
             .map_err(|error| unusable(format!("certificate {}: {error}", index + 1)))?;
     }
-    Ok(certificates)
+    let revoked = CertificateRevocationListDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(error.to_string()))?;
+    // Lists are parsed by whoever uses them; one that can't be is this file's mistake and nobody else's.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+        .with_crls(revoked.iter().cloned())
+        .build()
+        .map_err(|error| unusable(format!("revocation list: {error}")))?;
+    Ok(CaFile {
+        certificates,
+        revoked,
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +134,10 @@ mod tests {
         .unwrap();
         let missing = dir.path().join("missing.pem");
         let (roots, problems) = load(&[empty, garbage, missing]);
-        assert_eq!(roots.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len());
+        assert_eq!(
+            roots.store.len(),
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.len()
+        );
         let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 3, "{text:?}");
         assert!(text[0].contains("no CERTIFICATE block"), "{text:?}");
@@ -126,7 +156,7 @@ mod tests {
         let (roots, problems) = load(&[path]);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(
-            roots.len(),
+            roots.store.len(),
             webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1
         );
     }

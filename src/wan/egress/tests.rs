@@ -1,6 +1,6 @@
 //! The door against a real TLS host of this process, which answers what each test tells it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::config::{Config as Settings, ProxyConfig};
+use crate::config::{Config as Settings, ProxyConfig, ProxyUrl};
 use crate::identity::Secret;
 use crate::wan::tls_host::{Certificate, TlsHost};
 
@@ -19,22 +19,39 @@ impl TlsHost {
     }
 }
 
-fn client(ca_files: &[&Path], proxy: Option<&str>) -> Client {
+/// Deadlines none of which passes in a test that does not set it.
+fn patient() -> WanConfig {
     let mut config = Settings::from_layers(&[]).unwrap().wan;
+    let deadlines = &mut config.deadlines;
+    deadlines.resolve = PATIENCE;
+    deadlines.connect = PATIENCE;
+    deadlines.tls = PATIENCE;
+    deadlines.send = PATIENCE;
+    deadlines.first_byte = PATIENCE;
+    deadlines.stall = PATIENCE;
+    deadlines.total = 2 * PATIENCE;
+    config
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(200);
+
+/// A client whose clock nobody doubts.
+fn egress(config: &WanConfig) -> Client {
+    let time = PlatformTime::of_system();
+    let client = Egress::new(config, &time).0.client(FlowId::Api);
+    client.judging_at(time.now_s())
+}
+
+fn client(ca_files: &[&Path], proxy: Option<&str>) -> Client {
+    let mut config = patient();
     config.ca_files = ca_files.iter().map(|path| path.to_path_buf()).collect();
-    config.deadlines.first_byte = Duration::from_millis(400);
-    config.deadlines.stall = Duration::from_millis(400);
-    config.deadlines.connect = Duration::from_millis(1500);
-    config.proxy = proxy.map(|url| ProxyConfig {
-        url: url.to_owned(),
+    config.proxy.shop = proxy.map(|url| ProxyConfig {
+        url: ProxyUrl::parse(url).unwrap(),
         user: String::new(),
         password: Secret::default(),
-        bypass: Vec::new(),
     });
-    Egress::new(&config, &PlatformTime::of_system())
-        .unwrap()
-        .0
-        .client(FlowId::Api)
+    egress(&config)
 }
 
 fn ask(client: &Client, method: Method, url: &str) -> Result<Answer, EgressError> {
@@ -102,10 +119,11 @@ fn an_empty_post_or_delete_says_so() {
 fn every_bad_certificate_is_refused_under_its_own_name() {
     let host = TlsHost::start(&Certificate::default(), OK);
     let stranger = client(&[], None);
-    assert_eq!(
-        cause(ask(&stranger, Method::GET, &host.url)),
-        Cause::TlsUnknownIssuer
-    );
+    let error = ask(&stranger, Method::GET, &host.url).err().unwrap();
+    assert_eq!(error.cause, Cause::TlsIntercepted);
+    let issuer = error.evidence().issuer.as_deref();
+    assert_eq!(issuer, Some("Authority of this test"));
+    assert_eq!(error.evidence().names, ["localhost"]);
     let certificate = Certificate {
         name: Some("other.example"),
         ..Certificate::default()
@@ -146,29 +164,123 @@ fn a_port_without_listener_is_refused_and_an_unknown_name_is_dns() {
     );
 }
 
+/// What becomes of a request to `host` when only the deadline that `set` makes short can pass.
+fn passing(host: &TlsHost, body: Option<&[u8]>, set: impl FnOnce(&mut Deadlines)) -> EgressError {
+    let mut config = patient();
+    config.ca_files = vec![host.ca_file.clone()];
+    set(&mut config.deadlines);
+    let request = Request {
+        method: if body.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        },
+        url: &host.url,
+        headers: &[],
+        body,
+        hold: Duration::ZERO,
+    };
+    let answer = egress(&config).send(&request);
+    answer
+        .and_then(|answer| answer.bytes(ByteSize::mib(64)))
+        .expect_err("no deadline passed")
+}
+
+fn seen(error: &EgressError) -> (Cause, Phase) {
+    (error.cause, error.evidence().phase)
+}
+
+const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
+
 #[test]
-fn a_silent_host_is_told_from_a_stalled_transfer_and_a_hanging_handshake() {
+fn each_deadline_of_an_exchange_passes_alone_and_under_its_own_name() {
     let silent = TlsHost::start(&Certificate::default(), "");
+    let error = passing(&silent, None, |deadlines| deadlines.first_byte = SHORT);
+    assert_eq!(seen(&error), (Cause::FirstByteTimeout, Phase::Exchange));
+    let error = passing(&silent, None, |deadlines| deadlines.total = SHORT);
+    assert_eq!(seen(&error), (Cause::TotalTimeout, Phase::Exchange));
+    let stalled = TlsHost::start(&Certificate::default(), HALF);
+    let error = passing(&stalled, None, |deadlines| deadlines.stall = SHORT);
+    assert_eq!(seen(&error), (Cause::Stalled, Phase::Body));
+    let error = passing(&stalled, None, |deadlines| deadlines.total = SHORT);
+    assert_eq!(seen(&error), (Cause::TotalTimeout, Phase::Body));
+}
+
+#[test]
+fn a_host_that_takes_nothing_is_a_matter_of_sending() {
+    // The host's thread waits in its answer while the body fills every buffer on the way.
+    let (release, held) = channel::<()>();
+    let host = TlsHost::start_with(&Certificate::default(), move |_| {
+        let _ = held.recv();
+        Vec::new()
+    });
+    let body = vec![0; 32 * 1024 * 1024];
+    let error = passing(&host, Some(&body), |deadlines| deadlines.send = SHORT);
+    assert_eq!(seen(&error), (Cause::SendTimeout, Phase::Exchange));
+    drop(release);
+}
+
+#[test]
+fn each_deadline_of_a_connection_passes_alone_and_under_its_own_name() {
+    // Takes the connection and never says a word.
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let authority = mute.local_addr().unwrap();
+    let fails = |proxy: Option<&str>, set: &dyn Fn(&mut Deadlines)| {
+        let mut config = patient();
+        config.proxy.shop = proxy.map(|scheme| ProxyConfig {
+            url: ProxyUrl::parse(&format!("{scheme}://{authority}")).unwrap(),
+            user: String::new(),
+            password: Secret::default(),
+        });
+        set(&mut config.deadlines);
+        let url = format!("https://{authority}/");
+        let error = ask(&egress(&config), Method::GET, &url).err().unwrap();
+        seen(&error)
+    };
+    let tls = |deadlines: &mut Deadlines| deadlines.tls = SHORT;
+    let connect = |deadlines: &mut Deadlines| deadlines.connect = SHORT;
+    let total = |deadlines: &mut Deadlines| deadlines.total = SHORT;
+    assert_eq!(fails(None, &tls), (Cause::TlsTimeout, Phase::Tls));
+    assert_eq!(fails(None, &total), (Cause::TotalTimeout, Phase::Tls));
     assert_eq!(
-        cause(ask(&silent.client(), Method::GET, &silent.url)),
-        Cause::FirstByteTimeout
-    );
-    let stalled = TlsHost::start(
-        &Certificate::default(),
-        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
-    );
-    let answer = ask(&stalled.client(), Method::GET, &stalled.url).unwrap();
-    let error = answer.bytes(ByteSize::kib(1)).unwrap_err();
-    assert_eq!(error.cause, Cause::Stalled, "{error}");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!(
-        "https://127.0.0.1:{}/",
-        listener.local_addr().unwrap().port()
+        fails(Some("http"), &connect),
+        (Cause::ProxyTimeout, Phase::Tunnel)
     );
     assert_eq!(
-        cause(ask(&client(&[], None), Method::GET, &url)),
-        Cause::TlsTimeout
+        fails(Some("socks5"), &connect),
+        (Cause::ProxyTimeout, Phase::Tunnel)
     );
+    assert_eq!(
+        fails(Some("https"), &tls),
+        (Cause::ProxyTimeout, Phase::ProxyTls)
+    );
+    assert_eq!(
+        fails(Some("http"), &total),
+        (Cause::TotalTimeout, Phase::Tunnel)
+    );
+}
+
+#[test]
+fn a_download_may_last_longer_than_a_request_but_not_trickle() {
+    let host = TlsHost::start(&Certificate::default(), OK);
+    let mut config = patient();
+    config.ca_files = vec![host.ca_file.clone()];
+    // A trickle: whatever comes, it is too little for the shortest stretch.
+    config.deadlines.pace_stretch = Duration::from_nanos(1);
+    let answer = ask(&egress(&config), Method::GET, &host.url).unwrap();
+    let (mut reader, sort) = answer.into_reader();
+    let error = sort(reader.read_to_end(&mut Vec::new()).unwrap_err());
+    assert_eq!(seen(&error), (Cause::Slow, Phase::Body));
+    // The end of the whole request matters to an answer that is read as a whole only.
+    let host = TlsHost::start(&Certificate::default(), HALF);
+    config.ca_files = vec![host.ca_file.clone()];
+    config.deadlines.pace_stretch = PATIENCE;
+    config.deadlines.stall = SHORT;
+    let mut answer = ask(&egress(&config), Method::GET, &host.url).unwrap();
+    answer.end_now();
+    let (mut reader, sort) = answer.into_reader();
+    let error = sort(reader.read_to_end(&mut Vec::new()).unwrap_err());
+    assert_eq!(seen(&error), (Cause::Stalled, Phase::Body));
 }
 
 #[test]
@@ -185,12 +297,9 @@ fn a_login_page_is_not_followed() {
 #[test]
 fn an_interrupted_client_leaves_at_once_and_works_on() {
     let host = TlsHost::start(&Certificate::default(), "");
-    let mut config = Settings::from_layers(&[]).unwrap().wan;
+    let mut config = patient();
     config.ca_files = vec![host.ca_file.clone()];
-    let client = Egress::new(&config, &PlatformTime::of_system())
-        .unwrap()
-        .0
-        .client(FlowId::Api);
+    let client = egress(&config);
     let hanging = thread::spawn({
         let (client, url) = (client.clone(), host.url.clone());
         move || cause(ask(&client, Method::GET, &url))
@@ -204,7 +313,7 @@ fn an_interrupted_client_leaves_at_once_and_works_on() {
     // The next request fails for its own reason (another authority), not because the client was ended.
     assert_eq!(
         cause(ask(&client, Method::GET, &host.url)),
-        Cause::TlsUnknownIssuer
+        Cause::TlsIntercepted
     );
 }
 
@@ -242,7 +351,6 @@ fn a_proxys_refusals_are_told_apart_and_the_name_is_left_to_it() {
             "HTTP/1.1 503 Service Unavailable\r\n\r\n",
             Cause::ProxyFailed,
         ),
-        ("", Cause::ProxyTimeout),
     ] {
         let (url, requests) = proxy(answer);
         let client = client(&[], Some(&url));
@@ -280,24 +388,38 @@ fn a_certificate_is_judged_by_the_boxs_best_time_and_not_by_the_machines_clock()
         },
         "HTTP/1.1 204 No Content\r\n\r\n",
     );
-    let mut config = Settings::from_layers(&[]).unwrap().wan;
+    let mut config = patient();
     config.ca_files = vec![host.ca_file.clone()];
     let judged = |client: &Client| {
         ask(client, Method::GET, &host.url)
             .map(|answer| answer.status())
             .map_err(|error| (error.cause, error.evidence().valid_from_s))
     };
+    let at = |time: &str| {
+        let clock = Arc::new(ManualClock::at(time.parse().unwrap()));
+        let (egress, _) = Egress::new(&config, &PlatformTime::new(clock));
+        egress.client(FlowId::Api)
+    };
     // It is valid from 2020-01-01 on, for a year.
-    let in_2020 = Arc::new(ManualClock::at("2020-06-01T00:00:00Z".parse().unwrap()));
-    let (egress, _) = Egress::new(&config, &PlatformTime::new(in_2020)).unwrap();
-    let client = egress.client(FlowId::Api);
+    let client = at("2020-06-01T00:00:00Z");
     assert_eq!(judged(&client), Ok(204));
     assert_eq!(
         judged(&client.judging_at(1_500_000_000)),
         Err((Cause::TlsNotYetValid, Some(1_577_836_800)))
     );
-    let (egress, _) = Egress::new(&config, &PlatformTime::of_system()).unwrap();
-    let client = egress.client(FlowId::Api);
-    assert_eq!(judged(&client), Err((Cause::TlsExpired, None)));
+    assert_eq!(
+        judged(&client.judging_at(1_700_000_000)),
+        Err((Cause::TlsExpired, None))
+    );
     assert_eq!(judged(&client.judging_at(1_600_000_000)), Ok(204));
+    // Nobody has confirmed these clocks: a certificate out of its time by years tells of them.
+    for (now, ahead_s) in [("2017-07-14T02:40:00Z", -1), ("2026-11-25T00:00:00Z", 1)] {
+        let error = ask(&at(now), Method::GET, &host.url).err().unwrap();
+        assert_eq!(error.cause, Cause::ClockSkew);
+        let skew_s = error.evidence().skew_s.unwrap();
+        assert_eq!(skew_s.signum(), ahead_s);
+        assert!(skew_s.abs() > 365 * 24 * 3600, "{skew_s}");
+    }
+    let error = ask(&at("2021-01-02T00:00:00Z"), Method::GET, &host.url);
+    assert_eq!(error.err().unwrap().cause, Cause::TlsExpired);
 }

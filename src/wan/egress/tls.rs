@@ -1,40 +1,142 @@
-//! TLS with a host: trust as it was loaded, and *time* as the box knows it best.
+//! TLS with a host or a proxy: trust as it was loaded, and *time* as the box knows it best.
 //!
 //! A box without a clock chip wakes in 1970 or wherever its firmware begins. Certificates are therefore judged by
 //! [`PlatformTime`], never by the machine's clock; [`At`] judges them at one chosen time, for the exchange that finds out
-//! what time it is. Verification itself is rustls' own and can't be switched off.
-//!
-//! The link in the HTTP client's chain is our own because the client's takes no clock.
+//! what time it is. Verification itself is rustls' own and can't be switched off; a [`Witness`] stands beside it and
+//! remembers what it saw, so that a refusal can name the certificate's issuer.
 
-use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::{ServerName, UnixTime};
-use ureq::unversioned::transport::time::{Duration as Left, Instant};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
-    TransportAdapter,
-};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::wan::time::PlatformTime;
+use super::certificate::{Party, Words};
+use super::failure::{ConnectError, Until};
+use super::line::Duplex;
+use super::roots::Roots;
+use super::tls_failure::{self, Refused};
+use super::{Cause, Phase};
+use crate::wan::time::{PlatformTime, Quality};
 
-/// TLS 1.2 or later, trusting `roots`, certificates judged by `time`.
-pub(super) fn config(roots: &Arc<RootCertStore>, time: Arc<dyn TimeProvider>) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_details(provider, time)
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3")
-        .with_root_certificates(Arc::clone(roots))
-        .with_no_client_auth();
-    Arc::new(config)
+/// Bytes of the other side's first words kept, to tell a web server without TLS.
+const OPENING_BYTES: usize = 64;
+
+/// A clock that certificates are judged by.
+pub(super) trait JudgingClock: TimeProvider {
+    /// Whether nobody has confirmed it yet: a certificate out of its time then tells of the clock first.
+    fn is_doubted(&self) -> bool;
+}
+
+/// How the box does TLS. Clones of it share sessions.
+#[derive(Clone)]
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    pub(super) clock: Arc<dyn JudgingClock>,
+    /// Organizations of trusted authorities: who belongs to one is no interceptor, even with a piece of its chain missing.
+    pub(super) organizations: Arc<BTreeSet<String>>,
+}
+
+impl Tls {
+    /// TLS 1.2 or later, trusting `roots`, certificates judged by `clock`.
+    pub(super) fn new(roots: &Roots, clock: Arc<dyn JudgingClock>) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // Who is revoked is known from lists of the shop's own authorities; no list is fetched, for that would be one more flow.
+        let verifier = WebPkiServerVerifier::builder_with_provider(
+            Arc::clone(&roots.store),
+            Arc::clone(&provider),
+        )
+        .with_crls(roots.revoked.iter().cloned())
+        .allow_unknown_revocation_status()
+        .build()
+        .expect("the built-in roots are there, and every list was parsed when it was loaded");
+        let mut config =
+            ClientConfig::builder_with_details(provider, Arc::new(Now(Arc::clone(&clock))))
+                .with_safe_default_protocol_versions()
+                .expect("the provider knows TLS 1.2 and 1.3")
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Witness(verifier)))
+                .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let organizations = roots.store.roots.iter();
+        let organizations =
+            organizations.filter_map(|root| Party::read(&root.subject).organization);
+        Self {
+            config: Arc::new(config),
+            clock,
+            organizations: Arc::new(organizations.collect()),
+        }
+    }
+
+    /// Secures `stream` with `host`, who must prove to be it.
+    pub(super) fn secure(
+        &self,
+        stream: Box<dyn Duplex>,
+        host: &str,
+        phase: Phase,
+        until: Until,
+    ) -> Result<Secured, ConnectError> {
+        let unusable = |what: &str| ConnectError::new(Cause::TlsWrongHost, phase, what);
+        let name = ServerName::try_from(host)
+            .map_err(|_| unusable("this name can't be in a certificate"))?
+            .to_owned();
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), name.clone())
+            .map_err(|error| ConnectError::new(Cause::TlsOther, phase, error.to_string()))?;
+        let mut stream = Opening {
+            stream,
+            first: Vec::new(),
+        };
+        SEEN.take();
+        while connection.is_handshaking() {
+            if let Err(error) = connection.complete_io(&mut stream) {
+                return Err(tls_failure::sort(
+                    self,
+                    &Refused {
+                        error,
+                        phase,
+                        until,
+                        name,
+                        first: stream.first,
+                        seen: SEEN.take(),
+                    },
+                ));
+            }
+        }
+        Ok(StreamOwned::new(connection, stream))
+    }
+}
+
+/// Bytes under TLS.
+pub(super) type Secured = StreamOwned<ClientConnection, Opening>;
+
+struct Now(Arc<dyn JudgingClock>);
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Now")
+    }
+}
+
+impl TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0.current_time()
+    }
 }
 
 impl TimeProvider for PlatformTime {
     fn current_time(&self) -> Option<UnixTime> {
         Some(unix_time(self.now_s()))
+    }
+}
+
+impl JudgingClock for PlatformTime {
+    fn is_doubted(&self) -> bool {
+        self.quality() < Quality::Weak
     }
 }
 
@@ -48,103 +150,101 @@ impl TimeProvider for At {
     }
 }
 
+impl JudgingClock for At {
+    fn is_doubted(&self) -> bool {
+        false
+    }
+}
+
 fn unix_time(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(
         u64::try_from(seconds).unwrap_or(0),
     ))
 }
 
-/// Wraps a connection in TLS where the address asks for it.
-pub(super) struct TlsConnector(pub(super) Arc<ClientConfig>);
-
-impl fmt::Debug for TlsConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsConnector")
-    }
+/// What a handshake showed.
+pub(super) struct Seen {
+    pub(super) leaf: CertificateDer<'static>,
+    /// The holder's chain was found good; what failed came after.
+    pub(super) is_trusted: bool,
+    /// Who signed the last certificate that was shown.
+    pub(super) top_issuer: Party,
 }
 
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, Secured>;
+thread_local! {
+    /// A handshake runs on one thread, so what it showed is left here for whoever explains its failure.
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
 
-    fn connect(
+/// rustls' own verifier, and a memory of what it was shown.
+#[derive(Debug)]
+struct Witness(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
         &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
-        let Some(transport) = chained else {
-            return Ok(None);
-        };
-        if !details.needs_tls() || transport.is_tls() {
-            return Ok(Some(Either::A(transport)));
-        }
-        let host = details.uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host)
-            .map_err(|_| ureq::Error::Tls("the host's name can't be in a certificate"))?
-            .to_owned();
-        let mut connection = ClientConnection::new(Arc::clone(&self.0), name)?;
-        let transport: Box<dyn Transport> = Box::new(transport);
-        let mut adapter = TransportAdapter::new(transport, Arc::clone(&details.current_time));
-        adapter.set_timeout(left(details));
-        connection.complete_io(&mut adapter)?;
-        Ok(Some(Either::B(Secured {
-            buffers: LazyBuffers::new(
-                details.config.input_buffer_size(),
-                details.config.output_buffer_size(),
-            ),
-            stream: StreamOwned::new(connection, adapter),
-        })))
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let top = intermediates.last().unwrap_or(end_entity);
+        SEEN.replace(Some(Seen {
+            leaf: end_entity.clone().into_owned(),
+            is_trusted: verdict.is_ok(),
+            top_issuer: Words::read(top).issuer,
+        }));
+        verdict
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
-/// What is left of the deadline for connecting: TCP and CONNECT have had their part.
-fn left(details: &ConnectionDetails) -> NextTimeout {
-    let mut timeout = details.timeout;
-    let now = (details.current_time)();
-    if let (Left::Exact(limit), Instant::Exact(began), Instant::Exact(now)) =
-        (timeout.after, details.now, now)
-    {
-        timeout.after = Left::Exact(limit.saturating_sub(now.saturating_duration_since(began)));
-    }
-    timeout
+/// A connection whose first incoming bytes are remembered.
+pub(super) struct Opening {
+    stream: Box<dyn Duplex>,
+    first: Vec<u8>,
 }
 
-/// A connection with TLS.
-pub(super) struct Secured {
-    buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
-}
-
-impl fmt::Debug for Secured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secured")
+impl Read for Opening {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let amount = self.stream.read(buffer)?;
+        let room = OPENING_BYTES.saturating_sub(self.first.len());
+        self.first.extend_from_slice(&buffer[..amount.min(room)]);
+        Ok(amount)
     }
 }
 
-impl Transport for Secured {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+impl Write for Opening {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
     }
 
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.stream.get_mut().set_timeout(timeout);
-        self.stream.write_all(&self.buffers.output()[..amount])?;
-        Ok(())
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.stream.get_mut().set_timeout(timeout);
-        let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input)?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.stream.get_mut().get_mut().is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        true
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }

@@ -37,10 +37,7 @@ fn bench(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> Bench {
     let telemetry = Telemetry::default();
     let time = PlatformTime::new(Arc::clone(&clock));
     let api = Api::new(
-        Egress::new(&config.wan, &time)
-            .unwrap()
-            .0
-            .client(FlowId::Api),
+        Egress::new(&config.wan, &time).0.client(FlowId::Api),
         &crate::config::HttpsUrl::parse(&host.url).unwrap(),
         Credentials::from_settings("shop 1", &config.wan),
         time,

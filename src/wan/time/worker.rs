@@ -367,7 +367,7 @@ mod tests {
         let machine = Arc::new(ManualClock::at(machine.parse().unwrap()));
         let time = PlatformTime::above(floor, machine);
         let store = Store::open(&config.store, Arc::new(time.clone())).unwrap();
-        let (egress, _) = Egress::new(&config.wan, &time).unwrap();
+        let (egress, _) = Egress::new(&config.wan, &time);
         let hosts = hosts
             .iter()
             .map(|(flow, host)| (egress.client(*flow), format!("{}/", host.host.url)))

@@ -151,7 +151,7 @@ mod tests {
         let request = question.request("host");
         stream.get_mut().extend_from_slice(&request);
         stream.get_mut().extend_from_slice(answer.as_bytes());
-        let message = Message::exchange(&mut stream, &request, false).unwrap();
+        let message = Message::exchange(&mut stream, &request).unwrap();
         question
             .judge(&message)
             .map(drop)

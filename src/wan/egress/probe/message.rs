@@ -21,23 +21,19 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Sends `request` and reads the answer; of one to CONNECT that opens the way only the head.
+    /// Sends `request` and reads the answer.
     pub(super) fn exchange(
         stream: &mut (impl Read + Write + ?Sized),
         request: &[u8],
-        opens_a_tunnel: bool,
     ) -> io::Result<Self> {
         stream.write_all(request)?;
         stream.flush()?;
         let mut message = Self::read_head(stream)?;
-        let opened = opens_a_tunnel && (200..300).contains(&message.status);
-        if !opened {
-            message.read_body(stream);
-        }
+        message.read_body(stream);
         Ok(message)
     }
 
-    /// Byte by byte, so that nothing behind the head is taken: there a tunnel begins.
+    /// Byte by byte, so that nothing behind the head is taken.
     fn read_head(stream: &mut (impl Read + ?Sized)) -> io::Result<Self> {
         let mut head = Vec::new();
         let mut byte = [0];
@@ -101,14 +97,6 @@ impl Message {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(have, _)| have == name)?;
         Some(&found.1)
-    }
-
-    /// Every header of that name.
-    pub(super) fn headers<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m str> {
-        self.headers
-            .iter()
-            .filter(move |(have, _)| have == name)
-            .map(|(_, value)| value.as_str())
     }
 
     /// Whether the body is of that media type.
@@ -189,7 +177,7 @@ mod tests {
               Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 34\r\n\r\n\
               <HTML><TITLE> Sign in </TITLE>\n</a>rest",
         );
-        let message = Message::exchange(&mut pipe, b"", false).unwrap();
+        let message = Message::exchange(&mut pipe, b"").unwrap();
         assert_eq!(message.status, 302);
         assert_eq!(
             message.leads_to().as_deref(),
@@ -201,21 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_an_open_tunnel_is_left_alone() {
-        let mut pipe = Pipe(b"HTTP/1.1 200 OK\r\n\r\nTLS");
-        let message = Message::exchange(&mut pipe, b"", true).unwrap();
-        assert!(message.body.is_empty());
-        assert_eq!(pipe.0, b"TLS");
-    }
-
-    #[test]
     fn what_is_no_http_is_an_error() {
         for bytes in [
             &b"SSH-2.0-x\r\n\r\n"[..],
             b"HTTP/1.1",
             b"HTTP/1.1 abc\r\n\r\n",
         ] {
-            assert!(Message::exchange(&mut Pipe(bytes), b"", false).is_err());
+            assert!(Message::exchange(&mut Pipe(bytes), b"").is_err());
         }
     }
 }

@@ -9,40 +9,39 @@
 //! the same as for every request: the same proxy, trust and bypass list, TLS always verified, nothing but TCP 443.
 
 mod expect;
-mod line;
 mod message;
-mod tunnel;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustls_pki_types::ServerName;
 
-use super::error::of_tls;
+use super::connect::{of_dial, of_hop};
+use super::dial::dial;
+use super::failure::{ConnectError, Until};
+use super::line::Duplex;
+use super::names::Names;
+use super::socket::{Patience, Socket};
+use super::stop::Stop;
+use super::tls::{Secured, Tls};
+use super::way::{bare, proxy_for};
 use super::{Cause, Evidence, LoadCaFileError, Phase};
-use super::{roots, tls};
-use crate::config::{HttpsUrl, WanConfig};
+use super::{roots, socks, tunnel};
+use crate::clock::SystemClock;
+use crate::config::{HttpsUrl, ProxyConfig, ProxyScheme, WanConfig};
 use crate::identity::Secret;
 use crate::language::Said;
 use crate::wan::contract::FlowId;
 use crate::wan::time::PlatformTime;
 use expect::Question;
-use line::{Line, Shared, Stream};
 use message::Message;
-use tunnel::Proxy;
-pub use tunnel::way_of;
 
 /// One step at most; a healthy one takes milliseconds, a line by satellite or a sleeping proxy a second or two.
 const STEP_WITHIN: Duration = Duration::from_millis(2500);
 /// All steps of a flow at most, so that the whole check stays under ten seconds.
 const FLOW_WITHIN: Duration = Duration::from_secs(8);
-/// Addresses of a name that are tried at most, within one step.
-const MAX_ADDRESSES: usize = 4;
 /// How it calls itself.
 const USER_AGENT: &str = concat!("comptoir/", env!("CARGO_PKG_VERSION"), " check");
 
@@ -125,7 +124,8 @@ pub struct ProbeReport {
 /// Asks the hosts of the contract.
 #[derive(Clone)]
 pub struct Prober {
-    tls: Arc<rustls::ClientConfig>,
+    tls: Tls,
+    names: Names,
     config: WanConfig,
     site_id: String,
     token: Option<Secret>,
@@ -143,7 +143,8 @@ impl Prober {
     ) -> (Self, Vec<LoadCaFileError>) {
         let (roots, problems) = roots::load(&config.ca_files);
         let prober = Self {
-            tls: tls::config(&roots, Arc::new(time.clone())),
+            tls: Tls::new(&roots, Arc::new(time.clone())),
+            names: Names::of_system(Arc::new(SystemClock::default())),
             config: config.clone(),
             site_id: site_id.to_owned(),
             token,
@@ -155,10 +156,10 @@ impl Prober {
     #[must_use]
     pub fn probe(&self, flow: FlowId) -> ProbeReport {
         let url = flow.url(&self.config);
-        let proxy = Proxy::of(&self.config, flow, url.host());
+        let proxy = proxy_for(&self.config.proxy, flow, url.host());
         let question = Question::of(flow, &self.site_id, self.token.clone());
-        let mut way = Way::new(url, proxy.as_ref());
-        let _ = way.go(&self.tls, &question);
+        let mut way = Way::new(url, proxy);
+        let _ = way.go(self, &question);
         way.report(flow)
     }
 }
@@ -168,6 +169,25 @@ struct Failure {
     cause: Cause,
     seen: Said,
     evidence: Box<Evidence>,
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let mut words = vec![error.detail];
+        words.extend(error.evidence.proxy_said.clone());
+        let words = words.join(" · ");
+        let seen = match error.cause {
+            Cause::ResolveTimeout | Cause::TcpTimeout | Cause::TlsTimeout | Cause::ProxyTimeout => {
+                Said::new(words, "pas de réponse")
+            }
+            _ => Said::same(words),
+        };
+        Self {
+            cause: error.cause,
+            seen,
+            evidence: error.evidence,
+        }
+    }
 }
 
 impl Failure {
@@ -185,12 +205,19 @@ impl Failure {
     }
 }
 
+/// The next hop of `flow` when it is a proxy: its host and port.
+#[must_use]
+pub fn way_of(config: &WanConfig, flow: FlowId) -> Option<(String, u16)> {
+    let proxy = proxy_for(&config.proxy, flow, flow.url(config).host())?;
+    Some((proxy.url.host().to_owned(), proxy.url.port()))
+}
+
 type Done<T> = Result<(T, Said), Failure>;
 
 /// The way while it is gone.
 struct Way<'p> {
     url: &'p HttpsUrl,
-    proxy: Option<&'p Proxy>,
+    proxy: Option<&'p ProxyConfig>,
     started: Instant,
     steps: Vec<Step>,
     failure: Option<(Cause, Evidence)>,
@@ -201,7 +228,7 @@ struct Way<'p> {
 struct Ended;
 
 impl<'p> Way<'p> {
-    fn new(url: &'p HttpsUrl, proxy: Option<&'p Proxy>) -> Self {
+    fn new(url: &'p HttpsUrl, proxy: Option<&'p ProxyConfig>) -> Self {
         Self {
             url,
             proxy,
@@ -212,33 +239,48 @@ impl<'p> Way<'p> {
         }
     }
 
-    fn go(&mut self, tls: &Arc<rustls::ClientConfig>, question: &Question) -> Result<(), Ended> {
-        let (host, port) = (self.url.host().to_owned(), self.url.port());
-        let next_hop = self.proxy.map_or((host.clone(), port), |proxy| {
-            (proxy.host.clone(), proxy.port)
-        });
+    fn go(&mut self, prober: &Prober, question: &Question) -> Result<(), Ended> {
+        let (host, port) = (bare(self.url.host()), self.url.port());
+        let (hop, hop_port) = self
+            .proxy
+            .map_or((host, port), |proxy| (proxy.url.host(), proxy.url.port()));
         let is_proxy = self.proxy.is_some();
-        let shared = Shared::new(self.started);
+        let stop = Stop::default();
         let addresses = self.step(StepName::Lookup, |until| {
-            lookup(&next_hop.0, next_hop.1, is_proxy, until)
+            lookup(&prober.names, hop, is_proxy, until)
         })?;
-        let tcp = self.step(StepName::Connect, |until| {
-            connect(&addresses, is_proxy, until)
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .map(|address| SocketAddr::new(address, hop_port))
+            .collect();
+        let socket = self.step(StepName::Connect, |until| {
+            let until = Until::at(until, Cause::TcpTimeout);
+            let stream =
+                dial(&addresses, until, &stop).map_err(|error| of_hop(of_dial(error), is_proxy))?;
+            let seen = stream.peer_addr().map(|address| address.to_string());
+            Ok((Socket::new(stream), Said::same(seen.unwrap_or_default())))
         })?;
-        let mut stream: Box<dyn Stream> = Box::new(Line::new(tcp, shared.clone()));
+        let patience = socket.patience().clone();
+        let mut stream: Box<dyn Duplex> = Box::new(socket);
         if let Some(proxy) = self.proxy {
             stream = self.step(StepName::Tunnel, |until| {
-                shared.begin(until);
-                proxy.open(stream, tls, (&host, port))
+                patience.until(until);
+                let until = Until::at(until, Cause::ProxyTimeout);
+                open(&prober.tls, stream, &patience, proxy, (host, port), until)
             })?;
         }
         let mut secured = self.step(StepName::Tls, |until| {
-            shared.begin(until);
-            secure(stream, tls, &host, &shared)
+            patience.until(until);
+            let until = Until::at(until, Cause::TlsTimeout);
+            let secured = prober.tls.secure(stream, host, Phase::Tls, until)?;
+            let version = secured.conn.protocol_version();
+            let version = version.and_then(|version| version.as_str());
+            let seen = Said::same(version.unwrap_or_default().replace("v1_", " 1."));
+            Ok((secured, seen))
         })?;
         let authority = self.url.authority().to_owned();
         let skew_s = self.step(StepName::Answer, |until| {
-            shared.begin(until);
+            patience.until(until);
             ask(&mut secured, question, &authority)
         })?;
         self.skew_s = skew_s;
@@ -270,7 +312,9 @@ impl<'p> Way<'p> {
                 seen,
                 mut evidence,
             }) => {
+                // With TLS to the proxy itself, the tunnel's failure has a place of its own.
                 evidence.phase = match name {
+                    StepName::Tunnel if evidence.phase == Phase::ProxyTls => Phase::ProxyTls,
                     StepName::Lookup => Phase::Resolve,
                     StepName::Connect => Phase::Connect,
                     StepName::Tunnel => Phase::Tunnel,
@@ -319,7 +363,7 @@ impl<'p> Way<'p> {
             flow,
             host: self.url.host().to_owned(),
             port: self.url.port(),
-            proxy: self.proxy.map(Proxy::to_string),
+            proxy: self.proxy.map(|proxy| proxy.url.to_string()),
             steps: self.steps,
             cause,
             evidence,
@@ -329,140 +373,45 @@ impl<'p> Way<'p> {
     }
 }
 
-/// The system's resolver has no deadline of its own, so it runs on a thread that is left behind when it is late.
-fn lookup(host: &str, port: u16, is_proxy: bool, until: Instant) -> Done<Vec<SocketAddr>> {
-    let bare = host.trim_matches(['[', ']']).to_owned();
-    if let Ok(ip) = bare.parse() {
+fn lookup(names: &Names, hop: &str, is_proxy: bool, until: Instant) -> Done<Vec<IpAddr>> {
+    if let Ok(address) = hop.parse() {
         let seen = Said::new("an address, no name", "une adresse, pas un nom");
-        return Ok((vec![SocketAddr::new(ip, port)], seen));
+        return Ok((vec![address], seen));
     }
-    let (told, answer) = channel();
-    thread::spawn({
-        let name = bare.clone();
-        move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            let _ = told.send(found.map(|found| found.take(MAX_ADDRESSES).collect::<Vec<_>>()));
-        }
-    });
-    let left = until.saturating_duration_since(Instant::now());
-    let (failed, late) = if is_proxy {
-        (Cause::ProxyUnreachable, Cause::ProxyUnreachable)
-    } else {
-        (Cause::Dns, Cause::ResolveTimeout)
-    };
-    match answer.recv_timeout(left) {
-        Ok(Ok(found)) if !found.is_empty() => {
-            let list: Vec<_> = found.iter().map(|addr| addr.ip().to_string()).collect();
-            Ok((found, Said::same(list.join(", "))))
-        }
-        Ok(Ok(_)) => Err(Failure::new(failed, bare)),
-        Ok(Err(error)) => Err(Failure::new(failed, format!("{bare}: {error}"))),
-        Err(_) => Err(Failure {
-            cause: late,
-            seen: Said::new(
-                format!("{bare}: no answer from the name servers"),
-                format!("{bare} : pas de réponse des serveurs DNS"),
-            ),
-            evidence: Box::default(),
-        }),
-    }
+    let until = Until::at(until, Cause::ResolveTimeout);
+    let found = names
+        .resolve(hop, until, &Stop::default())
+        .map_err(|error| of_hop(error, is_proxy))?;
+    let list: Vec<_> = found.iter().map(ToString::to_string).collect();
+    Ok((found, Said::same(list.join(", "))))
 }
 
-fn connect(addresses: &[SocketAddr], is_proxy: bool, until: Instant) -> Done<TcpStream> {
-    let mut last = None;
-    for (tried, address) in addresses.iter().enumerate() {
-        let left = until.saturating_duration_since(Instant::now());
-        // What is left is shared among the addresses that are left, so that a dead one does not starve the others.
-        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
-        if share.is_zero() {
-            break;
-        }
-        match TcpStream::connect_timeout(address, share) {
-            Ok(tcp) => {
-                // A probe is a few small messages; waiting to fill a packet only blurs what it measures.
-                let _ = tcp.set_nodelay(true);
-                return Ok((tcp, Said::same(address.to_string())));
-            }
-            Err(error) => last = Some((*address, error)),
-        }
-    }
-    let Some((address, error)) = last else {
-        return Err(Failure::new(Cause::TcpTimeout, ""));
-    };
-    let cause = match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => Cause::NoLink,
-        _ if is_proxy => Cause::ProxyUnreachable,
-        io::ErrorKind::ConnectionRefused => Cause::TcpRefused,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => Cause::NoLink,
-        _ => Cause::TcpTimeout,
-    };
-    let seen = if error.kind() == io::ErrorKind::TimedOut {
-        Said::new(
-            format!("{address}: no answer"),
-            format!("{address} : pas de réponse"),
-        )
-    } else {
-        Said::same(format!("{address}: {error}"))
-    };
-    Err(Failure {
-        cause,
-        seen,
-        evidence: Box::default(),
-    })
-}
-
-type Secured = rustls::StreamOwned<rustls::ClientConnection, Box<dyn Stream>>;
-
-fn secure(
-    mut stream: Box<dyn Stream>,
-    tls: &Arc<rustls::ClientConfig>,
-    host: &str,
-    shared: &Shared,
-) -> Done<Secured> {
-    let bare = host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(bare)
-        .map_err(|_| Failure::new(Cause::TlsOther, "the host's name can't be verified"))?;
-    let mut connection = rustls::ClientConnection::new(Arc::clone(tls), name)
-        .map_err(|error| Failure::new(Cause::TlsOther, error.to_string()))?;
-    while connection.is_handshaking() {
-        if let Err(error) = connection.complete_io(&mut stream) {
-            return Err(not_secured(&error, shared));
+/// The way through the proxy.
+fn open(
+    tls: &Tls,
+    mut stream: Box<dyn Duplex>,
+    patience: &Patience,
+    proxy: &ProxyConfig,
+    (host, port): (&str, u16),
+    until: Until,
+) -> Done<Box<dyn Duplex>> {
+    match proxy.url.scheme() {
+        ProxyScheme::Socks5 => socks::open(&mut stream, proxy, host, port, until)?,
+        ProxyScheme::Http => tunnel::open(&mut stream, patience, proxy, host, port, until)?,
+        ProxyScheme::Https => {
+            let mut secured = tls.secure(stream, proxy.url.host(), Phase::ProxyTls, until)?;
+            tunnel::open(&mut secured, patience, proxy, host, port, until)?;
+            stream = Box::new(secured);
         }
     }
-    let version = connection
-        .protocol_version()
-        .and_then(|version| version.as_str());
-    let seen = Said::same(version.unwrap_or_default().replace("v1_", " 1."));
-    Ok((rustls::StreamOwned::new(connection, stream), seen))
-}
-
-fn not_secured(error: &io::Error, shared: &Shared) -> Failure {
-    if shared.speaks_plainly() {
-        return Failure {
-            cause: Cause::CaptivePortal,
-            seen: Said::new(
-                "a web page in plain text instead of TLS",
-                "une page web en clair au lieu de TLS",
-            ),
-            evidence: Box::default(),
-        };
-    }
-    let refused = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let cause = match (refused, error.kind()) {
-        (Some(refused), _) => of_tls(refused),
-        (None, io::ErrorKind::TimedOut) => Cause::TlsTimeout,
-        (None, io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => Cause::TlsCut,
-        (None, _) => Cause::TlsOther,
-    };
-    Failure::new(cause, error.to_string())
+    let seen = Said::new("the proxy opens the way", "le proxy ouvre le passage");
+    Ok((stream, seen))
 }
 
 fn ask(stream: &mut Secured, question: &Question, authority: &str) -> Done<Option<i64>> {
     let request = question.request(authority);
     let before = Timestamp::now();
-    let answer = Message::exchange(stream, &request, false).map_err(|error| {
+    let answer = Message::exchange(stream, &request).map_err(|error| {
         let cause = match error.kind() {
             io::ErrorKind::TimedOut => Cause::FirstByteTimeout,
             io::ErrorKind::InvalidData => Cause::BadAnswer,
