@@ -10,7 +10,7 @@ TARGET_DIR_CARGO=${CARGO_TARGET_DIR:-$REPO_DIR/target}
 # shellcheck disable=SC2034  # used by the scripts that source this
 IMAGE_DIR=$TARGET_DIR_CARGO/image
 # The purposes of `scripts/setup`, in the order they are installed.
-ALL_PURPOSES=(host-build cross image qemu peers browser bench)
+ALL_PURPOSES=(host-build cross image qemu peers weather browser bench)
 # Above this the LAN of one run would leave 10.57.0.0/16.
 MAX_PORT_OFFSET=250
 
@@ -66,6 +66,7 @@ packages_of() {
         # Debian's npm cannot be installed beside another Node.js that brings its own.
         command -v npm >/dev/null || printf '%s\n' nodejs npm
         ;;
+    weather) printf '%s\n' nftables iproute2 tinyproxy-bin faketime ;;
     browser) printf '%s\n' chromium chromium-driver fonts-dejavu-core curl ;;
     bench) printf '%s\n' wrk nginx-light sqlite3 strace python3 curl ;;
     *) die "unknown purpose '$1' (known: ${ALL_PURPOSES[*]})" ;;

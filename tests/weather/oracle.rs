@@ -157,3 +157,35 @@ fn image(world: &World, sha256: &str) -> Option<Vec<u8>> {
     let (status, body) = world.server.get(8003, &path, Some(world.token()))?;
     (status == 200).then_some(body)
 }
+
+/// The oracle itself: it must see an order that is missing, one that is there twice, and one that nobody gave.
+pub fn catches_what_is_wrong(world: &World, told: &Told) {
+    let mut more = told.clone();
+    more.internet.push("never-given".to_owned());
+    assert!(still_waits(world, &more).is_some(), "a missing order waits");
+    let orders: Vec<String> = told.internet.clone();
+    let mut twice = orders.clone();
+    twice.push(orders[0].clone());
+    assert_eq!(
+        differences(&orders, &twice),
+        (Vec::new(), vec![orders[0].clone()])
+    );
+    assert_eq!(
+        differences(&orders, &orders[1..]),
+        (vec![orders[0].clone()], Vec::new())
+    );
+    let mut stale = told.clone();
+    let (id, _) = told.documents.first_key_value().unwrap();
+    stale
+        .documents
+        .insert(id.clone(), Some(Value::String("another".into())));
+    assert!(still_waits(world, &stale).is_some(), "an old price waits");
+    let mut other = told.clone();
+    for bytes in other.images.values_mut() {
+        bytes[0] ^= 1;
+    }
+    assert!(
+        still_waits(world, &other).is_some(),
+        "a damaged image waits"
+    );
+}

@@ -12,8 +12,36 @@ use crate::world::World;
 
 /// One case: how its shop is set up, and the weather.
 pub struct Case {
-    pub name: &'static str,
-    pub run: fn(&'static str),
+    name: &'static str,
+    setup: fn(&'static str) -> World,
+    weather: fn(&mut World),
+}
+
+/// A shop that reaches the platform directly.
+pub const fn direct(name: &'static str, weather: fn(&mut World)) -> Case {
+    Case {
+        name,
+        setup: World::direct,
+        weather,
+    }
+}
+
+/// A shop behind a real proxy that wants a password.
+pub const fn proxied(name: &'static str, weather: fn(&mut World)) -> Case {
+    Case {
+        name,
+        setup: World::proxied,
+        weather,
+    }
+}
+
+impl Case {
+    fn run(&self) {
+        let mut world = (self.setup)(self.name);
+        world.open();
+        (self.weather)(&mut world);
+        world.settle();
+    }
 }
 
 /// Cases mostly wait, so more of them than cores run at a time.
@@ -73,7 +101,7 @@ fn run_all(cases: &[&Case]) -> usize {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
-                    let passed = catch_unwind(AssertUnwindSafe(|| (case.run)(case.name))).is_ok();
+                    let passed = catch_unwind(AssertUnwindSafe(|| case.run())).is_ok();
                     let verdict = if passed { "ok" } else { "FAILED" };
                     println!(
                         "test {} ... {verdict} ({:.1} s)",
@@ -88,16 +116,4 @@ fn run_all(cases: &[&Case]) -> usize {
         }
     });
     failures.into_inner().unwrap()
-}
-
-/// A case in which `weather` happens to a shop that is set up by `setup`.
-pub fn case(
-    name: &'static str,
-    setup: impl FnOnce(&'static str) -> World,
-    weather: impl FnOnce(&mut World),
-) {
-    let mut world = setup(name);
-    world.open();
-    weather(&mut world);
-    world.settle();
 }

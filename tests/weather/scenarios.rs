@@ -1,108 +1,49 @@
 //! The weather map.
 
-use crate::runner::{Case, case};
+use crate::runner::{Case, direct, proxied};
 use crate::world::{World, lasts, minutes};
 
 /// How many requests a storm hits: more than there are while it lasts.
 const STORM: u32 = 1_000_000;
 
 pub const CASES: &[Case] = &[
-    Case {
-        name: "fair_weather",
-        run: |name| case(name, World::direct, |_| lasts(minutes(10))),
-    },
-    Case {
-        name: "offline_5_of_10_minutes_5_times",
-        run: |name| case(name, World::direct, |world| comes_and_goes(world, 5, 5)),
-    },
-    Case {
-        name: "offline_10_of_20_minutes_3_times",
-        run: |name| case(name, World::direct, |world| comes_and_goes(world, 10, 3)),
-    },
-    Case {
-        name: "offline_30_of_60_minutes_2_times",
-        run: |name| case(name, World::direct, |world| comes_and_goes(world, 30, 2)),
-    },
-    Case {
-        name: "offline_72_hours_with_two_power_cuts",
-        run: |name| case(name, World::direct, long_offline),
-    },
-    Case {
-        name: "thirty_percent_loss",
-        run: |name| case(name, World::direct, loss),
-    },
-    Case {
-        name: "storm_of_503",
-        run: |name| case(name, World::direct, |world| storm(world, "status:503")),
-    },
-    Case {
-        name: "storm_of_429",
-        run: |name| case(name, World::direct, |world| storm(world, "status:429")),
-    },
-    Case {
-        name: "storm_of_500",
-        run: |name| case(name, World::direct, |world| storm(world, "status:500")),
-    },
-    Case {
-        name: "answers_are_lost",
-        run: |name| {
-            case(name, World::direct, |world| {
-                every_other(world, "lose_answer")
-            })
-        },
-    },
-    Case {
-        name: "answers_are_lost_and_the_power_fails",
-        run: |name| case(name, World::direct, lost_answers_and_power),
-    },
-    Case {
-        name: "reset_before_the_handshake",
-        run: |name| case(name, World::direct, |world| every_other(world, "refuse")),
-    },
-    Case {
-        name: "requests_are_never_answered",
-        run: |name| case(name, World::direct, |world| every_other(world, "stall")),
-    },
-    Case {
-        name: "bodies_stand_still",
-        run: |name| {
-            case(name, World::direct, |world| {
-                every_other(world, "stall_after_bytes:20")
-            })
-        },
-    },
-    Case {
-        name: "bodies_are_truncated",
-        run: |name| {
-            case(name, World::direct, |world| {
-                every_other(world, "truncate_after_bytes:20")
-            })
-        },
-    },
-    Case {
-        name: "bodies_trickle",
-        run: |name| case(name, World::direct, |world| every_other(world, "slow:2000")),
-    },
-    Case {
-        name: "storm_of_407",
-        run: |name| case(name, World::proxied, storm_of_407),
-    },
-    Case {
-        name: "proxy_restarts_5_times",
-        run: |name| case(name, World::proxied, proxy_restarts),
-    },
-    Case {
-        name: "feed_is_forgotten_while_offline",
-        run: |name| case(name, World::direct, forgotten_feed),
-    },
-    Case {
-        name: "locks_are_lost",
-        run: |name| case(name, World::direct, lost_locks),
-    },
-    Case {
-        name: "platform_clock_jumps",
-        run: |name| case(name, World::direct, clock_jumps),
-    },
+    direct("fair_weather", |_| lasts(minutes(10))),
+    direct("offline_5_of_10_minutes_5_times", |w| {
+        comes_and_goes(w, 5, 5)
+    }),
+    direct("offline_10_of_20_minutes_3_times", |w| {
+        comes_and_goes(w, 10, 3)
+    }),
+    direct("offline_15_of_30_minutes_3_times", |w| {
+        comes_and_goes(w, 15, 3)
+    }),
+    direct("offline_30_of_60_minutes_2_times", |w| {
+        comes_and_goes(w, 30, 2)
+    }),
+    direct("offline_72_hours_with_two_power_cuts", long_offline),
+    direct("thirty_percent_loss", loss),
+    proxied("thirty_percent_loss_behind_the_proxy", loss),
+    direct("storm_of_503", |w| storm(w, "status:503")),
+    direct("storm_of_429", |w| storm(w, "status:429")),
+    direct("storm_of_500", |w| storm(w, "status:500")),
+    direct("answers_are_lost", |w| squalls(w, "lose_answer")),
+    direct(
+        "answers_are_lost_and_the_power_fails",
+        lost_answers_and_power,
+    ),
+    direct("reset_before_the_handshake", |w| squalls(w, "refuse")),
+    direct("requests_are_never_answered", |w| squalls(w, "stall")),
+    direct("bodies_stand_still", |w| squalls(w, "stall_after_bytes:20")),
+    direct("bodies_are_truncated", |w| {
+        squalls(w, "truncate_after_bytes:20")
+    }),
+    direct("bodies_trickle", |w| squalls(w, "slow:2000")),
+    proxied("storm_of_407", storm_of_407),
+    proxied("proxy_restarts_5_times", proxy_restarts),
+    direct("feed_is_forgotten_while_offline", forgotten_feed),
+    direct("locks_are_lost", lost_locks),
+    direct("platform_clock_jumps", platform_clock_jumps),
+    direct("everything_at_once", everything_at_once),
 ];
 
 /// `down` minutes without the platform, `down` minutes with it, `times` times.
@@ -140,8 +81,8 @@ fn storm(world: &mut World, fault: &str) {
     world.platform.disarm();
 }
 
-/// Squalls: a handful of requests of each host go wrong, again and again.
-fn every_other(world: &mut World, fault: &str) {
+/// A handful of requests of each host go wrong, again and again.
+fn squalls(world: &mut World, fault: &str) {
     for _ in 0..10 {
         for flow in ["api", "bus", "blob"] {
             world.platform.arm(fault, flow, 2, None, "");
@@ -195,9 +136,32 @@ fn lost_locks(world: &mut World) {
 }
 
 /// The platform's clock, by which tokens are judged.
-fn clock_jumps(world: &mut World) {
+fn platform_clock_jumps(world: &mut World) {
     for offset_s in [86_400, -86_400, 400 * 86_400, 0] {
         world.platform.set_clock(offset_s);
         lasts(minutes(6));
     }
+}
+
+/// Packets lost, one kind of squall after the other, the platform away now and then, and a power cut in each.
+fn everything_at_once(world: &mut World) {
+    let loss = world.loses(10);
+    for fault in [
+        "lose_answer",
+        "status:503",
+        "truncate_after_bytes:100",
+        "refuse",
+    ] {
+        for flow in ["api", "bus", "blob"] {
+            world.platform.arm(fault, flow, 3, None, "");
+        }
+        lasts(minutes(5));
+        world.power_cut();
+        world.platform.set_offline(true);
+        lasts(minutes(2));
+        world.platform.set_offline(false);
+        lasts(minutes(3));
+        world.platform.disarm();
+    }
+    drop(loss);
 }

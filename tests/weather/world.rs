@@ -161,6 +161,7 @@ impl World {
             over.elapsed().as_secs_f32()
         );
         oracle::everything_is_there_exactly_once(self, &told);
+        oracle::catches_what_is_wrong(self, &told);
     }
 
     pub fn until(&self, what: &str, level: impl Fn() -> bool) {
