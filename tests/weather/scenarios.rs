@@ -43,6 +43,7 @@ pub const CASES: &[Case] = &[
     direct("feed_is_forgotten_while_offline", forgotten_feed),
     direct("locks_are_lost", lost_locks),
     direct("platform_clock_jumps", platform_clock_jumps),
+    direct("box_clock_jumps", box_clock_jumps),
     direct("everything_at_once", everything_at_once),
 ];
 
@@ -164,4 +165,18 @@ fn everything_at_once(world: &mut World) {
         world.platform.disarm();
     }
     drop(loss);
+}
+
+/// The box's own clock: ahead, back, and as after a power cut on a box without a clock chip.
+fn box_clock_jumps(world: &mut World) {
+    world.server.wears_a_watch();
+    world.power_cut();
+    for clock in ["+2h", "-2h", "+40d", "@2026-01-01 00:00:00", "+0"] {
+        world.server.set_clock(clock);
+        lasts(minutes(6));
+    }
+    world.server.set_clock("@1970-01-01 00:00:30");
+    world.power_cut();
+    lasts(minutes(10));
+    world.server.set_clock("+0");
 }

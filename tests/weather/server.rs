@@ -23,7 +23,11 @@ pub struct Server {
     dir: PathBuf,
     offset: u16,
     running: Option<Child>,
+    clock_file: Option<PathBuf>,
 }
+
+/// Debian's.
+const LIBFAKETIME: &str = "libfaketime.so.1";
 
 /// An answer of the box; `None`: no whole one came.
 pub type Answer = Option<(u16, Vec<u8>)>;
@@ -50,7 +54,22 @@ impl Server {
             dir: dir.into(),
             offset,
             running: None,
+            clock_file: None,
         }
+    }
+
+    /// From its next start on, the box's clock is what [`Self::set_clock`] says; its monotonic clock goes on as ever.
+    pub fn wears_a_watch(&mut self) {
+        self.clock_file = Some(self.dir.join("clock"));
+        self.set_clock("+0");
+    }
+
+    /// libfaketime's notation: `+30d`, `-1d`, `@1970-01-01 00:00:00`.
+    pub fn set_clock(&self, faketime: &str) {
+        let file = self.clock_file.as_ref().expect("the box wears a watch");
+        let new = file.with_extension("new");
+        fs::write(&new, faketime).unwrap();
+        fs::rename(new, file).unwrap();
     }
 
     pub fn start(&mut self) {
@@ -59,7 +78,16 @@ impl Server {
             .append(true)
             .open(self.dir.join("server.log"))
             .unwrap();
-        let child = Command::new(binary("comptoir"))
+        let mut command = Command::new(binary("comptoir"));
+        if let Some(clock_file) = &self.clock_file {
+            command
+                .env("LD_PRELOAD", faketime_library())
+                .env("FAKETIME_TIMESTAMP_FILE", clock_file)
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let child = command
             .arg("--site-file")
             .arg(self.dir.join("site.toml"))
             .arg("serve")
@@ -141,4 +169,13 @@ pub fn submit(url: &str, token: &str, order_id: &str, body: &str) -> Option<u16>
         .send(body)
         .ok()?;
     Some(answer.status().as_u16())
+}
+
+/// Where Debian puts it on this architecture.
+fn faketime_library() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").unwrap().flatten();
+    folders
+        .map(|folder| folder.path().join("faketime").join(LIBFAKETIME))
+        .find(|library| library.exists())
+        .expect("libfaketime is installed: apt-get install faketime")
 }
