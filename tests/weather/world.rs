@@ -39,6 +39,9 @@ pub fn lasts(time: Duration) {
     thread::sleep(time);
 }
 
+/// How long the bus keeps a message for the box that received it.
+const LOCK: Duration = Duration::from_secs(4);
+
 /// Longest waits of the box in these tests: short, since its weather is.
 const DEADLINES: &str = "resolve_s = 2\nconnect_s = 2\nfirst_byte_s = 2\nstall_s = 2\n";
 
@@ -57,6 +60,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let platform = Arc::new(Platform::start());
         platform.load_products(200);
+        // In fast motion as all else: a real lock would outlast most of the weather.
+        platform.set_lock(LOCK);
         let proxy = proxied.then(|| Proxy::start(dir.path().join("proxy"), &platform));
         let way_out = proxy.as_ref().map_or_else(String::new, |proxy| {
             format!(
@@ -149,11 +154,16 @@ impl World {
         self.customers_go();
         let over = Instant::now();
         let told = self.told.lock().unwrap().clone();
+        let mut last = String::from("nothing");
         self.until_none("nothing waits any more", || {
-            oracle::still_waits(self, &told)
+            let waits = oracle::still_waits(self, &told);
+            if let Some(why) = &waits {
+                last.clone_from(why);
+            }
+            waits
         });
         println!(
-            "weather {}: {} orders from the internet, {} at the counter, {} images; at rest {:.1} s after the weather",
+            "weather {}: {} orders from the internet, {} at the counter, {} images; at rest {:.1} s after the weather, last waited for: {last}",
             self.name,
             told.internet.len(),
             told.counter.len(),

@@ -187,6 +187,13 @@ impl Platform {
         );
     }
 
+    /// How long a message received from the site's queue stays locked.
+    pub fn set_lock(&self, lock: Duration) {
+        let body = serde_json::json!({ "lock_ms": u64::try_from(lock.as_millis()).unwrap() });
+        let path = format!("bus/queues/site-{SITE}");
+        self.call("PUT", &path, &[], body.to_string().as_bytes());
+    }
+
     /// All locks end now: what was received and not completed comes again.
     pub fn drop_locks(&self) {
         self.call("DELETE", &format!("bus/site-{SITE}/locks"), &[], b"");
