@@ -12,6 +12,7 @@
     reason = "a test helper's panic is the test's report"
 )]
 
+mod control;
 #[path = "../it/kitchen.rs"]
 #[allow(dead_code, reason = "shared with the other integration tests")]
 mod kitchen;

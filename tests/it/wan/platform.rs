@@ -94,7 +94,8 @@ impl Platform {
         Path::new(self.text("ca_file")).to_path_buf()
     }
 
-    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Value {
+    /// One call of the control API, which must succeed.
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Value {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}/control/{path}", self.text("control_url")));
@@ -149,17 +150,6 @@ impl Platform {
         self.call("POST", "faults", &[], body.to_string().as_bytes());
     }
 
-    /// No fault is armed any more.
-    pub fn disarm(&self) {
-        self.call("DELETE", "faults", &[], b"");
-    }
-
-    /// The platform's time is so far ahead of this machine's.
-    pub fn set_clock(&self, offset_s: i64) {
-        let body = serde_json::json!({ "offset_s": offset_s });
-        self.call("PUT", "clock", &[], body.to_string().as_bytes());
-    }
-
     /// Whether every armed fault has hit.
     pub fn faults_are_spent(&self) -> bool {
         self.call("GET", "faults", &[], b"")["faults"] == Value::Array(Vec::new())
@@ -185,13 +175,6 @@ impl Platform {
             &[("BrokerProperties", &broker)],
             body,
         );
-    }
-
-    /// How long a message received from the site's queue stays locked.
-    pub fn set_lock(&self, lock: Duration) {
-        let body = serde_json::json!({ "lock_ms": u64::try_from(lock.as_millis()).unwrap() });
-        let path = format!("bus/queues/site-{SITE}");
-        self.call("PUT", &path, &[], body.to_string().as_bytes());
     }
 
     /// All locks end now: what was received and not completed comes again.
