@@ -8,6 +8,8 @@
 //! ```
 //! SIGTERM, SIGINT or the loss of the supervisor give one [`Shutdown`]; every part ends by itself, within a deadline.
 
+mod updater;
+
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -41,7 +43,9 @@ use crate::version::running;
 use crate::wan::credentials::Credentials;
 use crate::wan::time::PlatformTime;
 use crate::wan::time::floor::Floor;
-use crate::wan::{StartWanError, Wan, WanParts};
+use crate::wan::{RolloutSetup, StartWanError, Wan, WanParts};
+
+use updater::{BoxUpdater, RestartWish};
 
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
 const END_WITHIN: Duration = Duration::from_secs(8);
@@ -89,6 +93,15 @@ pub enum ServeError {
     },
 }
 
+/// Why the server ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Asked,
+    /// A new version is installed: the box is to restart into its trial.
+    RestartDue,
+}
+
 /// Runs the server until it is told to end. `refused` says why the shop's settings were left out, if they were.
 ///
 /// # Errors
@@ -97,7 +110,7 @@ pub fn serve(
     config: Config,
     refused: Option<&LoadConfigError>,
     outgoing: Outgoing,
-) -> Result<(), ServeError> {
+) -> Result<Ended, ServeError> {
     let mut sockets = LanSockets::claim(&config.lan, &config.discovery)?;
     let data_dir = &config.store.data_dir;
     let time = PlatformTime::above(Floor::load(data_dir), Arc::new(SystemClock::default()));
@@ -119,7 +132,7 @@ pub fn serve(
     tell_recoveries(store.recovered(), &telemetry, clock.wall_ms());
 
     let runtime = runtime()?;
-    let shutdown = Shutdown::default();
+    let (shutdown, restart) = (Shutdown::default(), RestartWish::default());
     runtime.spawn(tell_restart(
         Reasons::load(data_dir).list().last().cloned(),
         telemetry.clone(),
@@ -157,6 +170,11 @@ pub fn serve(
     let wan = Wan::start(WanParts {
         config: config.wan.clone(),
         credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
+        rollouts: Some(RolloutSetup {
+            box_id: identity.id().to_owned(),
+            update: config.update.clone(),
+            updater: Box::new(BoxUpdater::new(data_dir, restart.clone(), shutdown.clone())),
+        }),
         store: store.clone(),
         telemetry,
         time,
@@ -200,7 +218,11 @@ pub fn serve(
     if store.wants_restart() {
         return Err(ServeError::Damaged(store.damaged().join(" ")));
     }
-    Ok(())
+    Ok(if restart.is_made() {
+        Ended::RestartDue
+    } else {
+        Ended::Asked
+    })
 }
 
 /// Ends the server when a database was found damaged: the supervisor starts it again, and the start repairs.

@@ -45,7 +45,12 @@ pub(super) fn run(files: &Files) -> anyhow::Result<ExitCode> {
         reboot_allowed: config.supervisor.reboot_on_crash_loop,
         in_trial: Box::new({
             let facts = facts.clone();
+            let data_dir = data_dir.clone();
             move || History::load(&data_dir).in_trial(&facts)
+        }),
+        reboot_is_due: Box::new({
+            let facts = facts.clone();
+            move || History::load(&data_dir).trial_is_due(&facts)
         }),
     };
     match supervise(options, sockets, &SystemClock::default())? {

@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Files;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, rfc3339};
 use crate::config::{Config, LanPort};
 use crate::telemetry::start_logs;
 use crate::update::boot::BootFacts;
 use crate::update::boot_control::{BootControl, Rauc};
 use crate::update::gate::{Gate, Passed};
 use crate::update::history::{Boot, History, Verdict, Why};
-use crate::update::install::{Now, install};
-use crate::update::probe::platform_is_up;
+use crate::update::install::{Now, Wish, install};
+use crate::update::probe::{ask_status, platform_is_up};
 use crate::update::slots::Slots;
 use crate::update::trial::Phase;
 use crate::version::running;
+use crate::wan::rollouts::status_on_disk;
 
 /// Boots shown by `update status`.
 const BOOTS_SHOWN: usize = 10;
@@ -110,14 +111,12 @@ fn run_install(
         version: running(),
         platform_is_up: platform_is_up(config.lan.addr(LanPort::Front)) == Some(true),
     };
-    let installed = install(
-        &bundle_path,
+    let wish = Wish {
+        bundle_path: &bundle_path,
+        version: None,
         force,
-        now,
-        &mut history,
-        &Rauc::default(),
-        &mut print,
-    )?;
+    };
+    let installed = install(wish, now, &mut history, &Rauc::default(), &mut print)?;
     println!(
         "version {} is in slot {}; the next boot tries it",
         installed.version, installed.slot
@@ -164,6 +163,7 @@ fn run_commit(
 fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
     let history = History::load(&config.store.data_dir);
     let slots = Rauc::default().slots();
+    let rollout = rollout_status(config);
     let shown = history.boots().len().saturating_sub(BOOTS_SHOWN);
     let boots = &history.boots()[shown..];
     let this_boot = boots.iter().find(|boot| boot.boot_id == facts.boot_id);
@@ -179,6 +179,7 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
             "trial": history.trial(),
             "failed": history.failed(),
             "boots": boots,
+            "rollout": rollout,
         });
         println!("{status:#}");
         return;
@@ -197,6 +198,7 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
     }
     if let Some(trial) = history.trial() {
         let phase = match trial.phase {
+            Phase::Writing => "being written".to_owned(),
             Phase::Staged => "tried at the next boot".to_owned(),
             Phase::Running { attempt } => format!("on trial, try {attempt}"),
         };
@@ -205,6 +207,7 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
             trial.version, trial.slot
         );
     }
+    print_rollout(&rollout);
     for failed in history.failed() {
         println!(
             "failed    version {} ({}): {}",
@@ -218,6 +221,43 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
             boot.at,
             boot.version,
             story(Some(boot))
+        );
+    }
+}
+
+/// What the running server says, else what is on the disk.
+fn rollout_status(config: &Config) -> Value {
+    let running = ask_status(config.lan.addr(LanPort::Front)).ok();
+    let told = running.and_then(|mut status| status.get_mut("update").map(Value::take));
+    told.unwrap_or_else(|| json!(status_on_disk(&config.store.data_dir)))
+}
+
+fn print_rollout(rollout: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().replace('_', " ");
+    let ordered = &rollout["ordered"];
+    if ordered.is_object() {
+        let percent = ordered["percent"].as_u64();
+        let percent = percent.map_or_else(String::new, |percent| format!(" {percent} %"));
+        let waits = match text(&ordered["waits_for"]) {
+            waits if waits.is_empty() => waits,
+            waits => format!(", waits for: {waits}"),
+        };
+        let until = ordered["waits_until_ms"].as_i64().and_then(rfc3339);
+        let until = until.map_or_else(String::new, |until| format!(" until {until}"));
+        println!(
+            "ordered   version {}: {}{percent}{waits}{until}",
+            text(&ordered["version"]),
+            text(&ordered["state"])
+        );
+    }
+    let last = &rollout["last"];
+    if last.is_object() {
+        let success = last["success"].as_bool() == Some(true);
+        println!(
+            "last      version {}: {}: {}",
+            last["version"].as_str().unwrap_or_default(),
+            if success { "kept" } else { "failed" },
+            last["detail"].as_str().unwrap_or_default()
         );
     }
 }

@@ -17,7 +17,7 @@ use crate::config::LanPort;
 use crate::language::Sentence;
 use crate::store::blobs::MediaReport;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
-use crate::telemetry::{Code, Severity};
+use crate::telemetry::{Code, Severity, UpdateStatus};
 use crate::version;
 
 /// A status is this old at most; however many ask, it is put together once in this time.
@@ -195,6 +195,8 @@ pub struct Status {
     pub media: MediaReport,
     /// The orders.
     pub orders: OrdersStatus,
+    /// New versions ordered by the platform.
+    pub update: UpdateStatus,
     /// The devices; at most 200 are named.
     pub devices: Vec<DeviceStatus>,
     /// How many there are.
@@ -245,6 +247,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         catalogue: catalogue(house)?,
         media: house.store.blobs.report(),
         orders: orders(house)?,
+        update: house.telemetry.update.read(),
         device_count: devices.len(),
         devices: devices
             .iter()

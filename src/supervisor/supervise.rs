@@ -26,7 +26,8 @@ use crate::clock::Clock;
 use crate::units::ByteSize;
 
 /// Exit code that asks the init system for a reboot: in the unit, `RestartPreventExitStatus=` names it and
-/// `FailureAction=reboot` answers it, so that nothing of ours needs the right to reboot.
+/// `FailureAction=reboot` answers it, so that nothing of ours needs the right to reboot. The server ends with the same
+/// code when a new version is installed and its trial is to begin.
 pub const REBOOT_EXIT_CODE: u8 = 75;
 
 /// Longest wait between two looks at the state of things; also the finest step of the back-off.
@@ -46,6 +47,9 @@ pub struct Options {
     pub reboot_allowed: bool,
     /// Whether this boot is the trial of an update; asked again at every failure, since a trial ends while we run.
     pub in_trial: Box<dyn Fn() -> bool>,
+    /// Whether a version that was installed in this boot waits for its trial: only then is the server's wish for a reboot
+    /// more than an exit code.
+    pub reboot_is_due: Box<dyn Fn() -> bool>,
 }
 
 /// How the supervisor ended.
@@ -139,7 +143,9 @@ impl Supervisor<'_> {
         let mut stop_asked = false;
         loop {
             self.look(stop_asked)?;
-            self.tell(Event::Tick);
+            if self.ending.is_none() {
+                self.tell(Event::Tick);
+            }
             if let Some(ending) = self.ending {
                 return Ok(ending);
             }
@@ -170,6 +176,17 @@ impl Supervisor<'_> {
             });
         }
         if let Some(cause) = exit {
+            let wish = Cause::Exited {
+                code: REBOOT_EXIT_CODE.into(),
+            };
+            if cause == wish && (self.options.reboot_is_due)() {
+                info!(event = "supervisor.reboot_asked_by_server");
+                self.notifier
+                    .status("rebooting into the trial of a new version");
+                self.child = None;
+                self.ending = Some(Ending::RebootAsked);
+                return Ok(());
+            }
             self.tell(Event::Exited(cause));
             self.child = None;
             return Ok(());
@@ -400,6 +417,7 @@ mod tests {
             max_rss: ByteSize::kib(1),
             reboot_allowed: true,
             in_trial: Box::new(move || in_trial),
+            reboot_is_due: Box::new(move || !in_trial),
         };
         let runtime = runtime().unwrap();
         // Signals stay the test runner's.
@@ -437,6 +455,19 @@ mod tests {
         ];
         assert_eq!(kinds_and_causes(dir.path()), expected);
         assert_eq!(Reasons::load(dir.path()).reboots(), 1);
+    }
+
+    #[test]
+    fn a_server_that_asks_for_the_trial_of_a_new_version_gets_its_reboot_and_no_blame() {
+        let dir = tempfile::tempdir().unwrap();
+        let ending = supervise_script(dir.path(), "exit 75", limits(), false);
+        assert_eq!(ending, Ending::RebootAsked);
+        assert_eq!(kinds_and_causes(dir.path()), []);
+        // Nothing is installed: the same exit code is a failure like any other.
+        let dir = tempfile::tempdir().unwrap();
+        supervise_script(dir.path(), "exit 75", limits(), true);
+        let causes = kinds_and_causes(dir.path());
+        assert_eq!(causes[0], (Kind::Restart, Cause::Exited { code: 75 }));
     }
 
     #[test]

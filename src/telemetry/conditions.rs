@@ -149,6 +149,9 @@ codes! {
     ServerRestarted = "supervisor.server_restarted", Notice,
         "The server was restarted by itself after a fault.",
         "Le serveur a redémarré de lui-même après un défaut.";
+    UpdateFailed = "update.failed", Notice,
+        "A new version of this box could not be brought in. The box goes on with the one it has.",
+        "Une nouvelle version de cette box n'a pas pu être mise en place. La box continue avec celle qu'elle a.";
 }
 
 /// One condition that holds now.

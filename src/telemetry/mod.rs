@@ -8,11 +8,13 @@ mod flows;
 mod logs;
 mod metrics;
 pub mod outgoing;
+mod update;
 
 pub use conditions::{Code, Condition, Conditions, Severity};
 pub use flows::{FlowBoard, FlowSetup, FlowState, FlowStatus, Trouble, Try};
 pub use logs::{chain, start_logs};
 pub use metrics::{Counter, Gauge, Metrics};
+pub use update::{LastUpdate, OrderedUpdate, UpdateBoard, UpdateState, UpdateStatus, UpdateWait};
 
 use outgoing::SentBoard;
 
@@ -27,6 +29,8 @@ pub struct Telemetry {
     pub flows: FlowBoard,
     /// What left for support, in numbers.
     pub sent: SentBoard,
+    /// How roll-outs stand.
+    pub update: UpdateBoard,
 }
 
 impl Telemetry {

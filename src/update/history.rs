@@ -147,6 +147,15 @@ impl History {
         facts.trial && !self.kept.boots.iter().any(decided)
     }
 
+    /// Whether a version was installed in this boot, so that the next one is its trial.
+    #[must_use]
+    pub fn trial_is_due(&self, facts: &BootFacts) -> bool {
+        let trial = self.kept.trial.as_ref();
+        trial.is_some_and(|trial| {
+            trial.phase == Phase::Staged && trial.staged_in_boot == facts.boot_id
+        })
+    }
+
     /// Writes down this boot and decides what it means for a trial. Later calls of the same boot change nothing.
     ///
     /// # Errors
@@ -180,6 +189,9 @@ impl History {
                     self.kept.trial = Some(next);
                 }
                 Some(Ok(Outcome::Committed)) => self.decide(&Verdict::Committed),
+                Some(Ok(Outcome::CutShort)) => {
+                    info!(event = "update.install_cut_short", version = trial.version);
+                }
                 Some(Ok(Outcome::RolledBack { reason })) => {
                     self.decide(&Verdict::Failed {
                         reason: reason.clone(),
@@ -212,6 +224,27 @@ impl History {
             verdict,
         };
         push_bounded(&mut self.kept.boots, boot, MAX_BOOTS);
+        self.write()
+    }
+
+    /// A version is about to be written to the other slot.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced.
+    pub fn begin_writing(&mut self, trial: Trial) -> Result<(), ReplaceFileError> {
+        self.kept.trial = Some(Trial {
+            phase: Phase::Writing,
+            ..trial
+        });
+        self.write()
+    }
+
+    /// It was not written.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced.
+    pub fn give_up_writing(&mut self) -> Result<(), ReplaceFileError> {
+        self.kept.trial = None;
         self.write()
     }
 
@@ -413,6 +446,21 @@ mod tests {
         assert_eq!(history.failed()[0].reason, reason);
         history.stage(staged("2", "3")).unwrap();
         assert!(history.failed().is_empty(), "an operator insisted");
+    }
+
+    #[test]
+    fn a_power_cut_while_a_version_is_written_is_not_held_against_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut history = History::load(dir.path());
+        history
+            .record_boot(&facts("1", "A", false), "1", AT)
+            .unwrap();
+        history.begin_writing(staged("2", "1")).unwrap();
+        let mut after = History::load(dir.path());
+        after.record_boot(&facts("2", "A", false), "1", AT).unwrap();
+        assert_eq!(after.trial(), None);
+        assert!(after.failed().is_empty());
+        assert_eq!(after.boots()[1].why, Why::Kept);
     }
 
     #[test]

@@ -33,14 +33,22 @@ pub enum InstallError {
         /// What the box says.
         this: String,
     },
+    /// It is not what was ordered.
+    #[error("the bundle holds version {bundle}, version {ordered} was ordered")]
+    OtherVersion {
+        /// What the bundle says.
+        bundle: String,
+        /// What was to come.
+        ordered: String,
+    },
     /// There is nowhere to write it to.
     #[error("this box has no second slot")]
     NoOtherSlot,
     /// RAUC did not do it.
     #[error(transparent)]
     Rauc(#[from] BootControlError),
-    /// It is written, and that could not be written down.
-    #[error("the bundle is installed, but that could not be written down")]
+    /// It could not be written down what is done, or was.
+    #[error("what becomes of the bundle could not be written down")]
     Remember(#[from] ReplaceFileError),
 }
 
@@ -64,13 +72,23 @@ pub struct Now<'a> {
     pub platform_is_up: bool,
 }
 
+/// What is to be installed.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The bundle.
+    pub bundle_path: &'a Path,
+    /// Which version it must be; `None`: whichever it is.
+    pub version: Option<&'a str>,
+    /// Also a version that failed here before.
+    pub force: bool,
+}
+
 /// Verifies the bundle, writes it to the other slot and remembers that its trial is due.
 ///
 /// # Errors
 /// When it is refused or fails; see [`InstallError`].
 pub fn install(
-    bundle_path: &Path,
-    force: bool,
+    wish: Wish<'_>,
     now: Now<'_>,
     history: &mut History,
     control: &dyn BootControl,
@@ -83,18 +101,24 @@ pub fn install(
     let BundleInfo {
         compatible,
         version,
-    } = control.inspect(bundle_path)?;
+    } = control.inspect(wish.bundle_path)?;
     if compatible != slots.compatible {
         return Err(InstallError::Incompatible {
             bundle: compatible,
             this: slots.compatible,
         });
     }
+    if let Some(ordered) = wish.version.filter(|ordered| *ordered != version) {
+        return Err(InstallError::OtherVersion {
+            bundle: version,
+            ordered: ordered.to_owned(),
+        });
+    }
     let failed = history
         .failed()
         .iter()
         .find(|failed| failed.version == version);
-    if let Some(failed) = failed.filter(|_| !force) {
+    if let Some(failed) = failed.filter(|_| !wish.force) {
         return Err(InstallError::FailedBefore {
             version,
             reason: failed.reason.clone(),
@@ -102,8 +126,7 @@ pub fn install(
     }
     let slot = slots.other().cloned().ok_or(InstallError::NoOtherSlot)?;
     info!(event = "update.install_started", version, %slot);
-    control.install(bundle_path, progress)?;
-    history.stage(Trial {
+    let trial = Trial {
         slot: slot.clone(),
         version: version.clone(),
         from_version: now.version.to_owned(),
@@ -111,7 +134,13 @@ pub fn install(
         staged_in_boot: now.facts.boot_id.clone(),
         phase: Phase::Staged,
         last_failure: None,
-    })?;
+    };
+    history.begin_writing(trial.clone())?;
+    if let Err(error) = control.install(wish.bundle_path, progress) {
+        history.give_up_writing()?;
+        return Err(error.into());
+    }
+    history.stage(trial)?;
     info!(event = "update.install_done", version, %slot);
     Ok(Installed { version, slot })
 }
@@ -201,14 +230,12 @@ mod tests {
             version: "1",
             platform_is_up: true,
         };
-        install(
-            Path::new("x"),
+        let wish = Wish {
+            bundle_path: Path::new("x"),
+            version: None,
             force,
-            now,
-            &mut history,
-            control,
-            &mut |_| {},
-        )
+        };
+        install(wish, now, &mut history, control, &mut |_| {})
     }
 
     #[test]
@@ -256,6 +283,29 @@ mod tests {
         assert_eq!(control.installs.get(), 1);
         go(dir.path(), &control, &boot("2", "A", false), true).unwrap();
         assert_eq!(control.installs.get(), 2);
+    }
+
+    #[test]
+    fn a_bundle_of_another_version_than_ordered_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = TwoSlots::default();
+        let wish = Wish {
+            bundle_path: Path::new("x"),
+            version: Some("3"),
+            force: false,
+        };
+        let now = Now {
+            facts: &boot("1", "A", false),
+            version: "1",
+            platform_is_up: true,
+        };
+        let mut history = History::load(dir.path());
+        let error = install(wish, now, &mut history, &control, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the bundle holds version 2, version 3 was ordered"
+        );
+        assert_eq!(control.installs.get(), 0);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A trial: the way of a new version from the other slot to being kept, or back. Pure.
 //!
 //! ```text
-//!             booted into it, counted          healthy for long enough
+//!  Writing ──cut short──▶ forgotten
+//!     │ read back
+//!     ▼       booted into it, counted          healthy for long enough
 //!   Staged ──────────────────────────▶ Running ─────────────────────────▶ Committed
 //!     │                                 │  ▲ │
 //!     │ booted into the other slot      └──┘ │ booted into the other slot
@@ -42,6 +44,8 @@ pub struct Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
 pub enum Phase {
+    /// RAUC is writing it.
+    Writing,
     /// Written and read back, not yet booted.
     Staged,
     /// Booted, not yet kept.
@@ -73,6 +77,8 @@ pub enum Outcome {
     Goes(Trial),
     /// The version is kept.
     Committed,
+    /// It was never whole, so nothing is known of the version.
+    CutShort,
     /// The version was left again.
     RolledBack {
         /// Why, for people.
@@ -95,11 +101,13 @@ impl Trial {
     /// When the event has no meaning in the present phase.
     pub fn on(&self, event: Event) -> Result<Outcome, UnexpectedEvent> {
         match (self.phase, event) {
-            (Phase::Staged, Event::BootedCounted) => Ok(self.running(1)),
+            // Also from Writing: the power went between RAUC's last word and ours.
+            (Phase::Writing | Phase::Staged, Event::BootedCounted) => Ok(self.running(1)),
+            (Phase::Writing, Event::BootedOther) => Ok(Outcome::CutShort),
             (Phase::Running { attempt }, Event::BootedCounted) => {
                 Ok(self.running(attempt.saturating_add(1)))
             }
-            (Phase::Staged | Phase::Running { .. }, Event::BootedKept) => Ok(Outcome::Committed),
+            (_, Event::BootedKept) => Ok(Outcome::Committed),
             (Phase::Running { .. }, Event::Kept) => Ok(Outcome::Committed),
             (Phase::Staged, Event::BootedOther) => Ok(Outcome::RolledBack {
                 reason: "the new version never came to run".to_owned(),
@@ -270,6 +278,18 @@ mod tests {
         let trial = staged();
         let event = trial.event_of_boot(&boot("boot-2", "A", false)).unwrap();
         assert!(matches!(trial.on(event), Ok(Outcome::RolledBack { .. })));
+    }
+
+    #[test]
+    fn an_installation_that_was_cut_short_says_nothing_of_the_version() {
+        let writing = Trial {
+            phase: Phase::Writing,
+            ..staged()
+        };
+        assert_eq!(writing.on(Event::BootedOther), Ok(Outcome::CutShort));
+        let running = goes(&writing, Event::BootedCounted);
+        assert_eq!(running.phase, Phase::Running { attempt: 1 });
+        assert!(writing.on(Event::Kept).is_err());
     }
 
     #[test]

@@ -82,6 +82,8 @@ struct Settings {
     logs_key: Secret,
     support_key_name: String,
     support_key: Secret,
+    /// Roll-outs have a token of their own.
+    has_rollout_token: bool,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ impl Credentials {
                 logs_key: config.logs.key.clone(),
                 support_key_name: config.support.key_name.clone(),
                 support_key: config.support.key.clone(),
+                has_rollout_token: !config.rollouts.token.is_empty(),
             },
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -219,6 +222,11 @@ impl Credentials {
             Worker::Logs if self.logs_key().is_none() => Some("wan.logs.key is empty"),
             Worker::Support if self.support().is_none() => {
                 Some("wan.support.key_name or wan.support.key is empty")
+            }
+            Worker::Rollouts
+                if !self.0.settings.has_rollout_token && self.api_token().is_none() =>
+            {
+                Some("wan.token is empty")
             }
             _ => None,
         }

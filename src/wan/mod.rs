@@ -25,6 +25,7 @@ mod media;
 mod outcome;
 mod pull;
 mod push;
+pub mod rollouts;
 pub mod sas;
 mod shipping;
 mod snapshot;
@@ -42,7 +43,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::WanConfig;
+use crate::config::{UpdateConfig, WanConfig};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, Topic};
 use crate::telemetry::outgoing::Outgoing;
@@ -61,6 +62,7 @@ use egress::{Client, Egress};
 use media::Media;
 use pull::{Pull, PullReport};
 use push::Push;
+use rollouts::{RolloutParts, Rollouts, Updater};
 use shipping::{Pump, ShippingParts};
 use time::PlatformTime;
 use time::worker::{AskTime, AskTimeParts};
@@ -72,6 +74,8 @@ pub struct WanParts {
     pub config: WanConfig,
     /// What may be shown to the platform's hosts; it may come later.
     pub credentials: Credentials,
+    /// What roll-outs need; `None` where no version can be installed.
+    pub rollouts: Option<RolloutSetup>,
     /// The store.
     pub store: Store,
     /// Where conditions and metrics go.
@@ -84,6 +88,16 @@ pub struct WanParts {
     pub shutdown: Shutdown,
     /// What may leave for support.
     pub outgoing: Outgoing,
+}
+
+/// What roll-outs need beside.
+pub struct RolloutSetup {
+    /// Who this box is.
+    pub box_id: String,
+    /// The `[update]` section.
+    pub update: UpdateConfig,
+    /// The slots.
+    pub updater: Box<dyn Updater>,
 }
 
 /// The workers could not be started.
@@ -166,9 +180,11 @@ impl Wan {
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));
             conditions.raise(Code::CaFileRefused, text.join("; "), now_ms);
         }
+        let setup = parts.rollouts.take();
         let mut list = workers(&parts, &egress, &handle);
         list.push(ask_time(&parts, &egress));
         let pump = ship(&mut parts, &egress, &handle, &mut list);
+        list.extend(setup.and_then(|setup| rollouts(&parts, setup, &egress, &handle)));
         let mut watched = Vec::new();
         for (worker, clients, work) in list {
             let life = Life::new(parts.clock());
@@ -361,6 +377,39 @@ fn ship(
         workers.push((Worker::Support, vec![client], Box::new(work)));
     }
     pump
+}
+
+/// The worker of new versions, where it is switched on.
+fn rollouts(
+    parts: &WanParts,
+    setup: RolloutSetup,
+    egress: &Egress,
+    handle: &WanHandle,
+) -> Option<Started> {
+    if !parts.config.rollouts.enabled {
+        return None;
+    }
+    let client = egress.client(Worker::Rollouts.flow());
+    let media_client = egress.client(FlowId::Media);
+    let rollouts = Rollouts::new(RolloutParts {
+        client: client.clone(),
+        media_client: media_client.clone(),
+        wan: parts.config.clone(),
+        update: setup.update,
+        credentials: parts.credentials.clone(),
+        box_id: setup.box_id,
+        data_dir: parts.data_dir.clone(),
+        orders: parts.store.orders.clone(),
+        room: Arc::clone(&parts.store.room),
+        time: handle.time(),
+        telemetry: parts.telemetry.clone(),
+        updater: setup.updater,
+    });
+    Some((
+        Worker::Rollouts,
+        vec![client, media_client],
+        Box::new(rollouts),
+    ))
 }
 
 /// The watchdog looks this often.

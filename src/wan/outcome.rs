@@ -36,11 +36,13 @@ pub enum Worker {
     Logs,
     /// Events for support.
     Support,
+    /// New versions.
+    Rollouts,
 }
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pull,
         Self::Bus,
         Self::Push,
@@ -48,6 +50,7 @@ impl Worker {
         Self::Time,
         Self::Logs,
         Self::Support,
+        Self::Rollouts,
     ];
 
     /// Its name in logs and thread names.
@@ -61,6 +64,7 @@ impl Worker {
             Self::Time => "time",
             Self::Logs => "logs",
             Self::Support => "support",
+            Self::Rollouts => "rollouts",
         }
     }
 
@@ -68,7 +72,7 @@ impl Worker {
     #[must_use]
     pub const fn flow(self) -> FlowId {
         match self {
-            Self::Pull | Self::Push | Self::Time => FlowId::Api,
+            Self::Pull | Self::Push | Self::Time | Self::Rollouts => FlowId::Api,
             Self::Bus => FlowId::Bus,
             Self::Media => FlowId::Media,
             Self::Logs => FlowId::Logs,

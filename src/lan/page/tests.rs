@@ -47,6 +47,7 @@ fn status() -> Status {
             parked: 0,
             outbox: Vec::new(),
         },
+        update: crate::telemetry::UpdateStatus::default(),
         devices: vec![DeviceStatus {
             device_id: "d1".into(),
             name: "<b>Bar".into(),

@@ -8,6 +8,8 @@ mod platform;
 mod proxy;
 mod pull;
 mod push;
+mod rollout_box;
+mod rollouts;
 mod shipping;
 mod shop;
 mod way_out;

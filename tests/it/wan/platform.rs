@@ -235,6 +235,41 @@ impl Platform {
         self.call("PUT", "clock", &[], body.to_string().as_bytes());
     }
 
+    /// Orders a roll-out of `bytes`; `query` names the version and the terms. Its number.
+    pub fn order_rollout(&self, query: &str, bytes: &[u8]) -> i64 {
+        let path = format!("rollouts?{query}");
+        self.call("POST", &path, &[], bytes)["id"].as_i64().unwrap()
+    }
+
+    /// A roll-out with all that was said of it.
+    pub fn rollout(&self, id: i64) -> Value {
+        let all = self.call("GET", "rollouts", &[], b"");
+        let all = all["rollouts"].as_array().unwrap();
+        all.iter().find(|one| one["id"] == id).unwrap().clone()
+    }
+
+    /// Changes a roll-out's terms, or cancels it.
+    pub fn change_rollout(&self, id: i64, change: &Value) {
+        let path = format!("rollouts/{id}");
+        self.call("PUT", &path, &[], change.to_string().as_bytes());
+    }
+
+    /// Other bytes stand where the roll-out's bundle stood.
+    pub fn exchange_bundle(&self, id: i64, bytes: &[u8]) {
+        self.call("PUT", &format!("rollouts/{id}/artifact"), &[], bytes);
+    }
+
+    /// The boxes as the platform's roll-outs know them.
+    pub fn controllers(&self) -> Value {
+        self.call("GET", "controllers", &[], b"")["controllers"].take()
+    }
+
+    /// How long boxes are to wait between two polls for roll-outs.
+    pub fn set_poll_sleep(&self, sleep: &str) {
+        let body = serde_json::json!({ "sleep": sleep }).to_string();
+        self.call("PUT", "controllers", &[], body.as_bytes());
+    }
+
     /// The last requests, each as one line of text.
     pub fn requests(&self) -> Vec<String> {
         let requests = self.call("GET", "requests", &[], b"");

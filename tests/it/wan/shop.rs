@@ -138,6 +138,7 @@ impl Shop {
         };
         let events = Dispatch::new(registry().with(layer));
         let wan = Wan::start(WanParts {
+            rollouts: None,
             credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
             config: config.wan,
             store: store.clone(),
