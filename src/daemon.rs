@@ -8,6 +8,7 @@
 //! ```
 //! SIGTERM, SIGINT or the loss of the supervisor give one [`Shutdown`]; every part ends by itself, within a deadline.
 
+mod facts;
 mod updater;
 
 use std::io;
@@ -21,6 +22,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+
+use facts::Facts;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LanPort, LoadConfigError};
@@ -49,6 +52,9 @@ use updater::{BoxUpdater, RestartWish};
 
 /// Parts that have not ended by then are left behind; all that was acknowledged is on disk.
 const END_WITHIN: Duration = Duration::from_secs(8);
+
+/// The WAN's threads get this long to put on the disk what is still to be sent.
+const WAN_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// From one question for damage to the next.
 const DAMAGE_PERIOD: Duration = Duration::from_secs(5);
@@ -139,6 +145,10 @@ pub fn serve(
         Arc::clone(&clock),
         shutdown.clone(),
     ));
+    if outgoing.support.is_some() {
+        let facts = Facts::new(data_dir, asked_of(&config, refused));
+        runtime.spawn(facts.tell(shutdown.clone()));
+    }
     end_on_signals(&runtime, &shutdown)?;
     runtime.spawn(end_on_damage(store.clone(), shutdown.clone()));
     let (dispatch, dispatcher) = Dispatch::new(DispatchParts {
@@ -213,7 +223,8 @@ pub fn serve(
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
     // The WAN's threads may wait for the platform; what they hold is redelivered. They end with the process.
-    drop((wan, beating));
+    let _ = wan.join(WAN_ENDS_WITHIN);
+    drop(beating);
     info!(event = "daemon.ended");
     if store.wants_restart() {
         return Err(ServeError::Damaged(store.damaged().join(" ")));
@@ -334,11 +345,15 @@ fn claim_code(config: &Config, data_dir: &Path) -> Result<Secret, ServeError> {
     Ok(Secret::new(code))
 }
 
-fn checks_of(config: &Config, refused: Option<&LoadConfigError>) -> lan::Checks {
-    let asked = Asked {
+fn asked_of(config: &Config, refused: Option<&LoadConfigError>) -> Asked {
+    Asked {
         config: config.clone(),
         refused: refused.map(ToString::to_string),
-    };
+    }
+}
+
+fn checks_of(config: &Config, refused: Option<&LoadConfigError>) -> lan::Checks {
+    let asked = asked_of(config, refused);
     Arc::new(move || {
         let report = Report::make(&asked, Scope::Everything);
         serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))

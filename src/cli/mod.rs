@@ -1,6 +1,7 @@
 //! The subcommands of `comptoir`: the edge where errors are printed, once, with their causes.
 
 mod check;
+mod sent;
 mod serve;
 mod setup;
 mod status;
@@ -52,6 +53,9 @@ enum Command {
         /// For programs: the document the front page is made of, and the last restarts.
         #[arg(long)]
         json: bool,
+        /// Instead: what left the shop for support lately, word by word (at most five minutes behind).
+        #[arg(long, conflicts_with = "json")]
+        sent: bool,
     },
     /// Print one line about this boot, for the console.
     BootReport,
@@ -72,7 +76,8 @@ pub fn run() -> ExitCode {
         Command::Supervise => supervise::run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
         Command::Check(options) => check::check(&arguments.files, &options),
-        Command::Status { json } => status::run(&arguments.files, json),
+        Command::Status { sent: true, .. } => sent::run(&arguments.files),
+        Command::Status { json, .. } => status::run(&arguments.files, json),
         Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {
             println!("comptoir {}", running());

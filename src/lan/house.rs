@@ -249,6 +249,7 @@ impl House {
             Endpoint::Receipt => care::receipt(self, ask).await,
             Endpoint::Metrics => support::metrics(self),
             Endpoint::Checks => support::checks(self).await,
+            Endpoint::Sent => support::sent(self),
         }
     }
 }

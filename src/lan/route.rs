@@ -43,6 +43,8 @@ pub enum Endpoint {
     Receipt,
     Metrics,
     Checks,
+    /// What left for support lately.
+    Sent,
 }
 
 /// One row of the table.
@@ -111,6 +113,7 @@ pub const ROUTES: &[Route] = &[
     send(LanPort::Care, "/v1/pair", Endpoint::Pair),
     read(LanPort::Support, "/metrics", Endpoint::Metrics),
     read(LanPort::Support, "/v1/checks", Endpoint::Checks),
+    read(LanPort::Support, "/v1/sent", Endpoint::Sent),
 ];
 
 /// Parameters a pattern may have.

@@ -2,6 +2,7 @@
 //!
 //! Open to everybody in the shop's network, so it holds numbers and names of devices, never an order or a secret.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::config::LanPort;
 use crate::language::Sentence;
 use crate::store::blobs::MediaReport;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
+use crate::telemetry::outgoing::StreamStatus;
 use crate::telemetry::{Code, Severity, UpdateStatus};
 use crate::version;
 
@@ -205,6 +207,8 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// The last hour, minute by minute, oldest first.
     pub minutes: Vec<Minute>,
+    /// What left for support, stream by stream, in numbers.
+    pub sent: BTreeMap<&'static str, StreamStatus>,
 }
 
 /// The latest status, shared by all who ask.
@@ -269,6 +273,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
             })
             .collect(),
         minutes: house.history.minutes(),
+        sent: house.telemetry.sent.list(),
     })
 }
 

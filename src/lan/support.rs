@@ -32,6 +32,13 @@ pub async fn checks(house: &Arc<House>) -> Answered {
     Ok(json_text(StatusCode::OK, report))
 }
 
+/// `GET /v1/sent`: what left the shop for support lately, word by word.
+pub fn sent(house: &House) -> Answered {
+    let batches = house.telemetry.sent.batches();
+    let text = serde_json::to_string(&batches).expect("batches are JSON");
+    Ok(json_text(StatusCode::OK, text))
+}
+
 /// Sets the gauges that are looked up when somebody asks.
 fn look(house: &House, metrics: &Metrics) -> Result<(), Box<Problem>> {
     let set = |name, labels: &str, help, value| metrics.gauge(name, labels, help).set(value);

@@ -135,7 +135,8 @@ impl FlowId {
             Self::Api => true,
             Self::Bus => config.bus.enabled,
             Self::Media => config.media.enabled,
-            Self::Logs | Self::Support => false,
+            Self::Logs => config.logs.enabled,
+            Self::Support => config.support.enabled,
         }
     }
 

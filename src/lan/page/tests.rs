@@ -57,6 +57,7 @@ fn status() -> Status {
         }],
         device_count: 1,
         ports: Vec::new(),
+        sent: std::collections::BTreeMap::new(),
         minutes: vec![crate::lan::history::Minute::default(); 60],
     }
 }

@@ -21,6 +21,7 @@ pub enum Kind {
 /// received), `order_id`, `id`, `key`, `path`, `url`, `address`, `name`.
 pub const FIELDS: &[(&str, Kind)] = &[
     ("after_s", Kind::Number),
+    ("at_s", Kind::Number),
     ("attempt", Kind::Number),
     ("bytes", Kind::Number),
     ("cause", Kind::Word),
@@ -29,6 +30,7 @@ pub const FIELDS: &[(&str, Kind)] = &[
     ("database", Kind::Word),
     ("documents", Kind::Number),
     ("dropped", Kind::Number),
+    ("exit_code", Kind::Number),
     ("failures", Kind::Number),
     ("items", Kind::Number),
     ("lane", Kind::Word),
@@ -52,6 +54,7 @@ pub const FIELDS: &[(&str, Kind)] = &[
     ("verdict", Kind::Word),
     ("version", Kind::Version),
     ("wait_ms", Kind::Number),
+    ("why_kind", Kind::Word),
     ("worker", Kind::Word),
 ];
 
@@ -59,7 +62,6 @@ pub const FIELDS: &[(&str, Kind)] = &[
 pub const SUPPORT_EVENTS: &[&str] = &[
     "conditions.cleared",
     "conditions.raised",
-    "daemon.ended",
     "daemon.serves",
     "diagnose.verdict_changed",
     "supervisor.restart_told",

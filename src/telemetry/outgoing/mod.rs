@@ -144,11 +144,16 @@ pub struct Outgoing {
     pub support: Option<Stream>,
 }
 
+/// Where a stream keeps what it keeps.
+#[must_use]
+pub fn stream_dir(data_dir: &Path, stream: &str) -> PathBuf {
+    data_dir.join("outgoing").join(stream)
+}
+
 /// Makes the streams that `config` has switched on, and the layer that fills them; `None` when there is none.
 #[must_use]
 pub fn streams(config: &WanConfig, data_dir: &Path) -> (Option<OutgoingLayer>, Outgoing) {
-    let open =
-        |is_on: bool, name: &str| is_on.then(|| Stream::new(&data_dir.join("outgoing").join(name)));
+    let open = |is_on: bool, name: &str| is_on.then(|| Stream::new(&stream_dir(data_dir, name)));
     let (logs, logs_stream) = open(config.logs.enabled, "logs").unzip();
     let (support, support_stream) = open(config.support.enabled, "support").unzip();
     let level = match config.logs.level.as_str() {

@@ -19,8 +19,6 @@ mod sink;
 mod support;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;
 mod verdict;
 
 use std::sync::{Arc, Mutex, MutexGuard};

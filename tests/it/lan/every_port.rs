@@ -14,6 +14,7 @@ const GOOD: &[(LanPort, &str)] = &[
     (LanPort::Orders, "/v1/orders"),
     (LanPort::Events, "/v1/events?wait_s=0"),
     (LanPort::Support, "/metrics"),
+    (LanPort::Support, "/v1/sent"),
 ];
 
 /// A path of each port, whatever it takes.

@@ -1,16 +1,14 @@
 //! What the WAN side writes to the log: enough to follow it, no secret, nothing of a customer.
 
-use std::path::Path;
 use std::process::Command;
 
-use comptoir::config::Config;
 use comptoir::digest::Digest;
 use comptoir::store::orders::Lane;
-use comptoir::telemetry::{Code, start_logs};
-use serde_json::json;
+use comptoir::telemetry::Code;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::platform::{KEY, Platform, TOKEN, eventually};
+use super::platform::{KEY, LOGS_KEY, Platform, TOKEN, eventually};
 use super::shop::Shop;
 
 /// Set for the process that writes the log.
@@ -51,16 +49,55 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
         SIGNATURE,
         "SharedAccessSignature",
         "Bearer",
+        LOGS_KEY,
     ] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is in the log");
     }
 }
 
+/// What support sees from afar: that it happened, and nothing of what it was.
+fn nothing_of_it_has_left(platform: &Platform) {
+    let left = |what: &str| {
+        let mut text: Vec<String> = platform
+            .log_entries()
+            .iter()
+            .map(|entry| entry["entry"].to_string())
+            .collect();
+        text.extend(platform.support_events().iter().map(Value::to_string));
+        text.into_iter().find(|line| line.contains(what))
+    };
+    for told in [
+        "bus.order_received",
+        "bus.message_parked",
+        "push.item_parked",
+        "wan.step_failed",
+        "wan.unauthorized",
+        "bus.order_parked",
+    ] {
+        eventually(told, || left(told));
+    }
+    for secret in [
+        TOKEN,
+        KEY,
+        WRONG,
+        LOGS_KEY,
+        CUSTOMER,
+        "Dupont",
+        "dupont",
+        SIGNATURE,
+        "SharedAccessSignature",
+        "Bearer",
+        "order-1",
+        "message-1",
+        "127.0.0.1",
+        "HTTP 4",
+    ] {
+        assert_eq!(left(secret), None, "{secret} has left");
+    }
+}
+
 fn write_a_log() {
-    let text = "[telemetry]\nlevel = \"trace\"\n";
-    let config = Config::from_layers(&[(Path::new("site.toml"), text)]).unwrap();
-    start_logs(&config.telemetry, None);
     let platform = Platform::start();
     platform.load_products(10);
     let order = json!({"order_id": "order-1", "placed_at": "2026-01-01T00:00:00Z", "lines": [], "name": CUSTOMER});
@@ -77,7 +114,12 @@ fn write_a_log() {
     let document = json!({"url": url, "sha256": digest.to_string(), "size": 7});
     platform.put_document("media", &digest.to_string(), &document);
     platform.arm("status:422", "api", 1, Some("POST"), "/events");
-    let shop = Shop::of(&platform).start();
+    let shop = Shop::of(&platform)
+        .shipping(&platform)
+        .with("[wan.logs]\n", "[wan.logs]\nlevel = \"debug\"\n")
+        .with("[site]\n", "[telemetry]\nlevel = \"trace\"\n[site]\n")
+        .logging_for_all()
+        .start();
     let body = RawValue::from_string(format!("{{\"name\":\"{CUSTOMER}\"}}")).unwrap();
     let push = shop
         .store()
@@ -101,4 +143,5 @@ fn write_a_log() {
         let detail = refused.condition(Code::Unauthorized)?;
         (detail.contains("pull") && detail.contains("bus")).then_some(())
     });
+    nothing_of_it_has_left(&platform);
 }

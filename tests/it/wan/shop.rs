@@ -9,7 +9,7 @@ use comptoir::shutdown::Shutdown;
 use comptoir::store::Store;
 use comptoir::store::catalogue::Stored;
 use comptoir::telemetry::outgoing::{self, Outgoing, StreamStatus};
-use comptoir::telemetry::{Code, Telemetry};
+use comptoir::telemetry::{Code, Telemetry, start_logs};
 use comptoir::wan::credentials::Credentials;
 use comptoir::wan::time::PlatformTime;
 use comptoir::wan::time::floor::Floor;
@@ -26,6 +26,7 @@ pub struct Shop {
     site_file: String,
     clock: Arc<dyn Clock>,
     ships: bool,
+    logs_for_all: bool,
     running: Option<Running>,
 }
 
@@ -64,6 +65,7 @@ impl Shop {
             site_file,
             clock: Arc::new(SystemClock::default()),
             ships: false,
+            logs_for_all: false,
             running: None,
         }
     }
@@ -93,6 +95,12 @@ impl Shop {
         );
         self.with("[wan]\n", &hosts)
             .with("[wan.trust]\n", &sections)
+    }
+
+    /// The log of this whole process is the box's; once a process.
+    pub fn logging_for_all(mut self) -> Self {
+        self.logs_for_all = true;
+        self
     }
 
     /// Where the box keeps its data.
@@ -136,7 +144,12 @@ impl Shop {
         } else {
             (None, Outgoing::default())
         };
-        let events = Dispatch::new(registry().with(layer));
+        let events = if self.logs_for_all {
+            start_logs(&config.telemetry, layer);
+            Dispatch::none()
+        } else {
+            Dispatch::new(registry().with(layer))
+        };
         let wan = Wan::start(WanParts {
             rollouts: None,
             credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
