@@ -62,7 +62,7 @@ packages_of() {
         ;;
     qemu) printf '%s\n' qemu-system-arm iproute2 gdisk mtools dosfstools ;;
     peers)
-        printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid dnsmasq-base iproute2 curl python3-venv
+        printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid-openssl tinyproxy microsocks dnsmasq-base iproute2 curl python3-venv
         # Debian's npm cannot be installed beside another Node.js that brings its own.
         command -v npm >/dev/null || printf '%s\n' nodejs npm
         ;;
@@ -110,7 +110,7 @@ install_packages() {
     [ ${#common[@]} -eq 0 ] || progress "apt install $*" apt_install "${common[@]}"
     [ ${#qemu[@]} -eq 0 ] || install_qemu "${qemu[@]}"
     # Ours are started with settings of their own; those that the packages start would hold their ports.
-    stop_service squid squid "${missing[@]}"
+    stop_service squid squid-openssl "${missing[@]}"
     stop_service nginx nginx-light "${missing[@]}"
 }
 

@@ -153,8 +153,10 @@ impl Head {
 
 fn refusal(answer: &Head, page: &[u8], proxy: &ProxyConfig) -> ConnectError {
     let schemes = offered(answer.all("proxy-authenticate"));
+    // tinyproxy says 401 where 407 is meant, when the password is wrong.
+    let wants_sign_in = matches!(answer.status, 401 | 407);
     let cause = match answer.status {
-        407 => sign_in_cause(&schemes),
+        _ if wants_sign_in => sign_in_cause(&schemes),
         300..=399 | 511 => Cause::CaptivePortal,
         400..=499 => Cause::ProxyDenied,
         _ => Cause::ProxyFailed,
@@ -170,7 +172,7 @@ fn refusal(answer: &Head, page: &[u8], proxy: &ProxyConfig) -> ConnectError {
     );
     evidence.proxy_said = sentence(&without_secrets(&words, proxy));
     let mut detail = format!("HTTP {}", answer.status);
-    if answer.status == 407 && proxy.user.is_empty() {
+    if wants_sign_in && proxy.user.is_empty() {
         detail.push_str(", no user is set");
     }
     if !schemes.is_empty() {
@@ -365,6 +367,7 @@ mod tests {
     fn other_answers_are_sorted() {
         for (answer, expected) in [
             ("HTTP/1.1 403 Forbidden\r\n\r\n", Cause::ProxyDenied),
+            ("HTTP/1.0 401 Unauthorized\r\n\r\n", Cause::ProxyAuth),
             (
                 "HTTP/1.1 405 Method Not Allowed\r\n\r\n",
                 Cause::ProxyDenied,
