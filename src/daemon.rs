@@ -172,6 +172,7 @@ pub fn serve(
             identity: Arc::clone(&identity),
             claim_code: claim_code(&config, data_dir)?,
             clock: Arc::clone(&clock),
+            time: time.clone(),
             telemetry: telemetry.clone(),
             checks: checks_of(&config, refused),
         },

@@ -60,6 +60,11 @@ impl History {
         }
     }
 
+    /// Orders that came in since the start.
+    pub fn orders(&self) -> u64 {
+        self.orders.load(Ordering::Relaxed)
+    }
+
     /// Adds what was counted since the last look to the minute of `now_ms`.
     pub fn look(&self, now_ms: i64) {
         let total = Minute {

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::answer::{Answer, Answered, Body};
 use super::attempts::Attempts;
+use super::day::{Day, Look};
 use super::events::Ring;
 use super::history::History;
 use super::problem::{Kind, Problem};
@@ -29,6 +30,7 @@ use crate::identity::{BoxIdentity, Secret};
 use crate::shutdown::Shutdown;
 use crate::store::{ReadError, Store, StoreEvent, WriteError};
 use crate::telemetry::{Gauge, Telemetry, chain};
+use crate::wan::time::PlatformTime;
 
 /// Runs the self-diagnosis and gives its report as JSON text. Called on a blocking thread, one call at a time.
 pub type Checks = Arc<dyn Fn() -> String + Send + Sync>;
@@ -50,6 +52,8 @@ pub struct LanDeps {
     pub claim_code: Secret,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// How well the time is known.
+    pub time: PlatformTime,
     /// Conditions and counters.
     pub telemetry: Telemetry,
     /// The self-diagnosis.
@@ -58,6 +62,9 @@ pub struct LanDeps {
 
 /// Between two looks at what answers say in passing, such as the catalogue's age.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks between two counts of what waits to leave.
+const OUTBOX_EVERY: u64 = 10;
 
 /// Pages and pieces of files on their way to clients, all together, in KiB. Beyond: 503, ask again. So clients that are slow to
 /// take what they asked for cost a bounded part of the box's memory; a single document or order is not counted.
@@ -75,6 +82,7 @@ pub struct House {
     pub(super) identity: Arc<BoxIdentity>,
     pub(super) claim_code: Secret,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) time: PlatformTime,
     pub(super) telemetry: Telemetry,
     pub(super) checks: Checks,
     pub(super) open: BTreeSet<LanPort>,
@@ -82,6 +90,7 @@ pub struct House {
     pub(super) shutdown: Shutdown,
     pub(super) ring: Arc<Ring>,
     pub(super) history: History,
+    pub(super) day: Day,
     pub(super) attempts: Attempts,
     pub(super) board: StatusBoard,
     pub(super) streams: events::Streams,
@@ -100,6 +109,7 @@ impl House {
             .collect();
         Self {
             history: History::new(counts, deps.clock.wall_ms()),
+            day: Day::new(deps.clock.wall_ms()),
             attempts: Attempts::new(),
             board: StatusBoard::default(),
             streams: events::Streams::new(&deps.telemetry.metrics),
@@ -119,6 +129,7 @@ impl House {
             identity: deps.identity,
             claim_code: deps.claim_code,
             clock: deps.clock,
+            time: deps.time,
             telemetry: deps.telemetry,
             checks: deps.checks,
         }
@@ -172,7 +183,7 @@ impl House {
     }
 
     async fn look_around(self: Arc<Self>) {
-        let mut was_well = true;
+        let (mut was_well, mut looks) = (true, 0_u64);
         while !self.shutdown.is_triggered() {
             self.history.look(self.clock.wall_ms());
             let is_well = self.telemetry.conditions.list().is_empty();
@@ -187,11 +198,31 @@ impl House {
                     .store(at_ms.unwrap_or(NEVER), Ordering::Relaxed),
                 Err(error) => debug!(event = "lan.look_failed", %error),
             }
+            if looks % OUTBOX_EVERY == 0 {
+                self.look_out().await;
+            }
+            looks += 1;
             tokio::select! {
                 () = self.shutdown.triggered() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// What waits to leave is counted in the database, so less often than the rest.
+    async fn look_out(self: &Arc<Self>) {
+        let reader = Arc::clone(self);
+        let counted = blocking(move || reader.store.orders.outbox_counts()).await;
+        let outbox = match counted {
+            Ok(Ok(counts)) => Some(counts.lanes.iter().map(|lane| lane.waiting).sum()),
+            _ => None,
+        };
+        let look = Look {
+            outbox,
+            latency_ms: self.telemetry.flows.take_latency_ms(),
+            orders: self.history.orders(),
+        };
+        self.day.look(look, self.clock.wall_ms());
     }
 
     async fn pump_events(self: Arc<Self>) {

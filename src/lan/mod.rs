@@ -17,6 +17,7 @@ mod attempts;
 mod auth;
 mod care;
 mod catalogue;
+mod day;
 mod events;
 mod front;
 mod history;

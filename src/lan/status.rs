@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::day::Step;
 use super::history::Minute;
 use super::house::{House, blocking};
 use super::problem::Problem;
@@ -19,8 +20,9 @@ use crate::language::Sentence;
 use crate::store::blobs::MediaReport;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::outgoing::StreamStatus;
-use crate::telemetry::{Code, Severity, UpdateStatus};
+use crate::telemetry::{Code, FlowStatus, Severity, UpdateStatus};
 use crate::version;
+use crate::wan::time::TimeStatus;
 
 /// A status is this old at most; however many ask, it is put together once in this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -191,6 +193,8 @@ pub struct Status {
     pub contact: String,
     /// The platform.
     pub platform: Platform,
+    /// Every flow of the network contract.
+    pub flows: Vec<FlowStatus>,
     /// The documents.
     pub catalogue: CatalogueStatus,
     /// The fetching of images, videos, documents.
@@ -205,10 +209,14 @@ pub struct Status {
     pub device_count: usize,
     /// The ports of the contract.
     pub ports: Vec<PortStatus>,
+    /// How well the time is known.
+    pub time: TimeStatus,
+    /// What left for support, by stream.
+    pub sent: BTreeMap<&'static str, StreamStatus>,
     /// The last hour, minute by minute, oldest first.
     pub minutes: Vec<Minute>,
-    /// What left for support, stream by stream, in numbers.
-    pub sent: BTreeMap<&'static str, StreamStatus>,
+    /// The last day in steps of ten minutes, oldest first.
+    pub day: Vec<Step>,
 }
 
 /// The latest status, shared by all who ask.
@@ -248,6 +256,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         conditions,
         contact: house.site.support_contact.clone(),
         platform: platform(house)?,
+        flows: house.telemetry.flows.list(),
         catalogue: catalogue(house)?,
         media: house.store.blobs.report(),
         orders: orders(house)?,
@@ -272,8 +281,10 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
                 open: house.open.contains(&port),
             })
             .collect(),
-        minutes: house.history.minutes(),
+        time: house.time.status(),
         sent: house.telemetry.sent.list(),
+        minutes: house.history.minutes(),
+        day: house.day.steps(),
     })
 }
 

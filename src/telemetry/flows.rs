@@ -89,6 +89,7 @@ struct Written {
     setups: Vec<FlowSetup>,
     tries: BTreeMap<&'static str, Try>,
     well_ms: BTreeMap<&'static str, i64>,
+    latency_ms: i64,
 }
 
 /// The board it is written on. Clones share it; it is bounded by the number of flows and workers.
@@ -108,6 +109,18 @@ impl FlowBoard {
             written.well_ms.insert(last.flow, last.at_ms);
         }
         written.tries.insert(worker, last);
+    }
+
+    /// The platform answered a question that it does not hold, after so many milliseconds.
+    pub fn answered_after_ms(&self, latency_ms: i64) {
+        let mut written = self.lock();
+        written.latency_ms = written.latency_ms.max(latency_ms.max(1));
+    }
+
+    /// The slowest such answer since the last call; 0: there was none.
+    #[must_use]
+    pub fn take_latency_ms(&self) -> i64 {
+        std::mem::take(&mut self.lock().latency_ms)
     }
 
     /// All flows in the contract's order. Workers share flows: the worst of a flow's tries is shown.
@@ -189,5 +202,15 @@ mod tests {
         board.tried("push", try_at("api", FlowState::Up, 30));
         assert_eq!(board.list()[0].state, FlowState::Up);
         assert_eq!(board.list()[0].well_ms, Some(30));
+    }
+
+    #[test]
+    fn the_slowest_answer_is_told_once() {
+        let board = FlowBoard::default();
+        board.answered_after_ms(40);
+        board.answered_after_ms(7);
+        assert_eq!((board.take_latency_ms(), board.take_latency_ms()), (40, 0));
+        board.answered_after_ms(0);
+        assert_eq!(board.take_latency_ms(), 1, "an answer at once is an answer");
     }
 }

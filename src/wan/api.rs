@@ -11,6 +11,7 @@ use super::sas::percent_encoded;
 use super::time::PlatformTime;
 use crate::config::HttpsUrl;
 use crate::identity::Secret;
+use crate::telemetry::FlowBoard;
 
 /// After a refusal, how long another token is waited for before the refusal counts.
 const NEW_TOKEN_WAIT: Duration = Duration::from_secs(10);
@@ -22,6 +23,7 @@ pub(super) struct Api {
     url: HttpsUrl,
     credentials: Credentials,
     time: PlatformTime,
+    board: FlowBoard,
 }
 
 /// A question below the site, before it is known who asks.
@@ -45,7 +47,14 @@ impl Api {
             url: url.clone(),
             credentials,
             time,
+            board: FlowBoard::default(),
         }
+    }
+
+    /// The same, telling a board that people see how quickly the platform answers.
+    pub(super) fn with_board(mut self, board: FlowBoard) -> Self {
+        self.board = board;
+        self
     }
 
     /// `GET` below the site; a compressed answer is welcome when `gzip` is set.
@@ -116,6 +125,11 @@ impl Api {
             body: question.body,
             hold: question.hold,
         })?;
+        if question.hold.is_zero() {
+            let took = self.time.asked().saturating_sub(asked);
+            let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+            self.board.answered_after_ms(took_ms);
+        }
         let _ = self.time.observe(FlowId::Api, &answer, asked);
         Ok(answer)
     }

@@ -287,6 +287,7 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
     let api = |client: &Client| {
         let credentials = parts.credentials.clone();
         Api::new(client.clone(), &config.api_url, credentials, handle.time())
+            .with_board(telemetry.flows.clone())
     };
     if config.pull.enabled {
         let client = client(Worker::Pull);

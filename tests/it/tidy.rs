@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "devices",
             "update",
             "wan::contract",
+            "wan::time",
         ],
     ),
     (

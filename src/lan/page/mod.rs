@@ -5,12 +5,14 @@
 mod cards;
 mod curve;
 mod html;
+mod way_out;
 mod words;
 
 use std::fmt::Write as _;
 
 use super::status::{Fact, Status};
 use crate::language::{Language, Sentence};
+use crate::units::ByteSize;
 use html::{Escaped, icon, level_class, pill};
 use words::Words;
 
@@ -58,10 +60,17 @@ pub fn main_part(status: &Status, language: Language) -> String {
     page.verdict(&mut html);
     page.waiting_and_contact(&mut html);
     page.facts(&mut html);
-    page.cards(&mut html);
-    curve::draw(&mut html, &status.minutes, page.words);
+    // What is broken comes first; a picture of what works can wait.
+    if page.is_cut_off() {
+        page.way_out(&mut html);
+        page.cards(&mut html);
+    } else {
+        page.cards(&mut html);
+        page.way_out(&mut html);
+    }
+    page.day(&mut html);
+    page.hour(&mut html);
     page.ports(&mut html);
-    page.flows(&mut html);
     html
 }
 
@@ -152,6 +161,11 @@ impl Page<'_> {
         Escaped(&self.language.typeset(sentence.to(self.language))).to_string()
     }
 
+    /// A text that is written where it is used, in both languages.
+    fn say(&self, en: &'static str, fr: &'static str) -> String {
+        self.sentence(Sentence { en, fr })
+    }
+
     fn since(&self, at_ms: i64) -> String {
         let span = self.span(self.status.now_ms - at_ms);
         match self.language {
@@ -175,6 +189,18 @@ impl Page<'_> {
             s @ 60..3600 => format!("{} min", s / 60),
             s @ 3600..86_400 => format!("{} h {:02} min", s / 3600, s / 60 % 60),
             s => format!("{} {day} {} h", s / 86_400, s / 3600 % 24),
+        }
+    }
+
+    /// A size as the language writes it.
+    fn bytes(&self, count: u64) -> String {
+        let size = ByteSize::bytes(count).to_string();
+        match self.language {
+            Language::English => size,
+            Language::French => size
+                .replace('.', ",")
+                .replace("iB", "io")
+                .replace(" B", " o"),
         }
     }
 

@@ -1,10 +1,39 @@
 //! What people see, and what nobody may smuggle in.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::lan::status::{
     CatalogueStatus, DeviceStatus, Level, LinkState, OrdersStatus, Platform, Verdict,
 };
 use crate::store::blobs::MediaReport;
+
+use crate::telemetry::{FlowSetup, FlowState, FlowStatus, Trouble};
+use crate::wan::time::PlatformTime;
+
+/// A line that is broken by an interceptor with a name of its own choice.
+fn broken(name: &'static str) -> FlowStatus {
+    let same = |text| Sentence { en: text, fr: text };
+    FlowStatus {
+        setup: FlowSetup {
+            name,
+            purpose: same("orders"),
+            need: same("optional"),
+            host: "host:443".into(),
+            proxy: Some("proxy.shop:3128".into()),
+            used: true,
+        },
+        state: FlowState::Down,
+        since_ms: Some(9_000_000),
+        well_ms: Some(8_000_000),
+        trouble: Some(Trouble {
+            cause: "tls_intercepted",
+            staff: same("Somebody opens it."),
+            action: same("Take it out."),
+            evidence: vec![(same("issued by"), "<b>Evil</b>".into())],
+        }),
+    }
+}
 
 fn status() -> Status {
     Status {
@@ -31,6 +60,7 @@ fn status() -> Status {
             media: LinkState::Waiting,
             last_pull_ms: Some(9_997_000),
         },
+        flows: Vec::new(),
         catalogue: CatalogueStatus {
             collections: Vec::new(),
             documents: 1_234_567,
@@ -57,8 +87,10 @@ fn status() -> Status {
         }],
         device_count: 1,
         ports: Vec::new(),
-        sent: std::collections::BTreeMap::new(),
+        time: PlatformTime::of_system().status(),
+        sent: BTreeMap::new(),
         minutes: vec![crate::lan::history::Minute::default(); 60],
+        day: vec![crate::lan::day::Step::default(); 144],
     }
 }
 
@@ -94,7 +126,6 @@ fn both_languages_say_the_same_in_their_own_way() {
     assert!(english.contains("1,234,567") && french.contains("1\u{202f}234\u{202f}567"));
     assert!(english.contains("<strong>1</strong> order for a device"));
     assert!(french.contains("<strong>2\u{202f}000</strong> messages pour la plateforme"));
-    assert!(english.contains("no answer") && french.contains("pas de réponse"));
 }
 
 #[test]
@@ -130,4 +161,30 @@ fn a_state_is_a_word_and_a_sign_beside_its_colour() {
             "{pill}"
         );
     }
+}
+
+#[test]
+fn a_broken_line_comes_first_and_says_once_who_can_mend_it() {
+    let mut status = status();
+    status.flows = vec![broken("api"), broken("bus")];
+    let page = main_part(&status, Language::English);
+    assert!(page.find("The way out") < page.find("Devices"), "{page}");
+    assert_eq!(page.matches("Take it out.").count(), 1);
+    assert_eq!(page.matches("For the same reason.").count(), 1);
+    assert!(page.contains("id=\"why-bus\"") && page.contains("tls_intercepted"));
+    assert!(page.contains("&lt;b&gt;Evil&lt;/b&gt;"), "{page}");
+    assert_eq!(page.matches("proxy.shop:3128").count(), 1);
+    let french = main_part(&status, Language::French);
+    assert!(
+        french.contains("coupée") && french.contains("Pour l’administrateur du réseau\u{a0}:"),
+        "{french}"
+    );
+    status.flows[0].state = FlowState::Up;
+    status.flows[1].state = FlowState::Off;
+    let page = main_part(&status, Language::English);
+    assert!(page.find("The way out") > page.find("Devices"), "{page}");
+    assert!(
+        !page.contains("Take it out."),
+        "what is mended is not explained"
+    );
 }

@@ -1,6 +1,6 @@
 //! The page's words in French and English. In French texts: commande = order, ordre = command.
 
-use crate::lan::status::{Level, LinkState};
+use crate::lan::status::Level;
 use crate::language::Language;
 
 /// The words of a language.
@@ -31,17 +31,12 @@ pub struct Words {
     pub ready: &'static str,
     pub to_send: &'static str,
     pub parked: &'static str,
-    pub platform: &'static str,
-    pub link_data: &'static str,
-    pub link_orders: &'static str,
-    pub link_media: &'static str,
     pub last_heard: &'static str,
     pub never: &'static str,
     pub catalogue: &'static str,
     pub complete: &'static str,
     pub filling: &'static str,
     pub documents: &'static str,
-    pub updated: &'static str,
     pub media_held: &'static str,
     pub devices: &'static str,
     pub no_devices: &'static str,
@@ -58,17 +53,10 @@ pub struct Words {
     pub port: &'static str,
     pub role: &'static str,
     pub state: &'static str,
-    pub flows: &'static str,
-    pub host: &'static str,
-    pub need: &'static str,
-    pub required: &'static str,
-    pub optional: &'static str,
-    pub recommended: &'static str,
     pub open: &'static str,
     pub closed: &'static str,
     pub day_unit: &'static str,
     levels: [&'static str; 4],
-    links: [&'static str; 4],
     roles: [(&'static str, &'static str); 7],
 }
 
@@ -93,17 +81,12 @@ static ENGLISH: Words = Words {
     ready: "Ready",
     to_send: "To be sent to the platform",
     parked: "Set aside",
-    platform: "Platform",
-    link_data: "Data",
-    link_orders: "Direct orders",
-    link_media: "Images and videos",
     last_heard: "Last data",
     never: "not yet",
     catalogue: "Catalogue",
     complete: "complete",
     filling: "coming in",
     documents: "documents",
-    updated: "Updated",
     media_held: "Images and videos held",
     devices: "Devices",
     no_devices: "No device is paired yet. The code printed on the box pairs one.",
@@ -120,17 +103,10 @@ static ENGLISH: Words = Words {
     port: "Port",
     role: "Role",
     state: "State",
-    flows: "What the box asks of the internet",
-    host: "Host",
-    need: "Needed",
-    required: "required",
-    optional: "optional",
-    recommended: "recommended",
     open: "open",
     closed: "closed",
     day_unit: "d",
     levels: ["All is well", "For information", "Attention", "Act now"],
-    links: ["connected", "no answer", "not yet enrolled", "waiting"],
     roles: [
         ("front", "this page, health"),
         ("catalogue", "products and prices"),
@@ -147,36 +123,31 @@ static FRENCH: Words = Words {
     lost: "Cette page ne reçoit plus de réponse de la box : ce que vous voyez est peut-être ancien.",
     footer: "Cette page se renouvelle toutes les 5 secondes.",
     what_waits: "Ce qui attend",
-    nothing_waits: "Rien n'attend.",
+    nothing_waits: "Rien n’attend.",
     orders_wait: ("commande pour un appareil", "commandes pour un appareil"),
     messages_wait: ("message pour la plateforme", "messages pour la plateforme"),
     parked_wait: (
-        "message mis de côté pour l'assistance",
-        "messages mis de côté pour l'assistance",
+        "message mis de côté pour l’assistance",
+        "messages mis de côté pour l’assistance",
     ),
     whom_to_call: "Qui appeler",
-    no_contact: "Aucun contact n'est défini pour ce magasin.",
+    no_contact: "Aucun contact n’est défini pour ce magasin.",
     orders: "Commandes",
-    waiting: "En attente d'un appareil",
+    waiting: "En attente d’un appareil",
     accepted: "Prises par un appareil",
     in_progress: "En cours",
     ready: "Prêtes",
     to_send: "À envoyer à la plateforme",
     parked: "Mises de côté",
-    platform: "Plateforme",
-    link_data: "Données",
-    link_orders: "Commandes directes",
-    link_media: "Images et vidéos",
     last_heard: "Dernières données",
     never: "pas encore",
     catalogue: "Catalogue",
     complete: "complet",
     filling: "en cours de chargement",
     documents: "documents",
-    updated: "Actualisé",
     media_held: "Images et vidéos en mémoire",
     devices: "Appareils",
-    no_devices: "Aucun appareil n'est encore associé. Le code imprimé sur la box en associe un.",
+    no_devices: "Aucun appareil n’est encore associé. Le code imprimé sur la box en associe un.",
     present: "présent",
     silent: "silencieux",
     not_heard: "pas de nouvelles depuis le démarrage de la box",
@@ -190,12 +161,6 @@ static FRENCH: Words = Words {
     port: "Port",
     role: "Rôle",
     state: "État",
-    flows: "Ce que la box demande à internet",
-    host: "Hôte",
-    need: "Besoin",
-    required: "obligatoire",
-    optional: "facultatif",
-    recommended: "recommandé",
     open: "ouvert",
     closed: "fermé",
     day_unit: "j",
@@ -204,12 +169,6 @@ static FRENCH: Words = Words {
         "Pour information",
         "Attention",
         "À traiter tout de suite",
-    ],
-    links: [
-        "connecté",
-        "pas de réponse",
-        "pas encore rattachée",
-        "en attente",
     ],
     roles: [
         ("front", "cette page, état de santé"),
@@ -226,16 +185,6 @@ impl Words {
     /// A level in a word or two.
     pub const fn level(&self, level: Level) -> &'static str {
         self.levels[level as usize]
-    }
-
-    /// A link's state.
-    pub const fn link(&self, link: LinkState) -> &'static str {
-        match link {
-            LinkState::Up => self.links[0],
-            LinkState::Down => self.links[1],
-            LinkState::NotEnrolled => self.links[2],
-            LinkState::Waiting => self.links[3],
-        }
     }
 
     /// What a port is for.

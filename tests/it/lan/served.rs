@@ -14,6 +14,7 @@ use comptoir::shutdown::Shutdown;
 use comptoir::store::{DocumentChange, NewDevice, Store};
 use comptoir::telemetry::Telemetry;
 use comptoir::units::ByteSize;
+use comptoir::wan::time::PlatformTime;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
@@ -88,6 +89,7 @@ impl Served {
             identity: Arc::new(BoxIdentity::from_seed([7; 32])),
             claim_code: Secret::new(CLAIM_CODE),
             clock,
+            time: PlatformTime::of_system(),
             telemetry: telemetry.clone(),
             checks: Arc::new(|| "[{\"name\":\"store.open\",\"verdict\":\"ok\"}]".to_owned()),
         };
