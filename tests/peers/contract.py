@@ -1,10 +1,12 @@
 """Snapshot, feed and events, judged by openapi.yaml through a foreign JSON Schema implementation."""
 
 import gzip
+import hashlib
 import json
 import os
 import threading
 import time
+import zlib
 
 import jsonschema
 import openapi_spec_validator
@@ -39,21 +41,38 @@ def problem(answer, status, kind=None):
     assert kind is None or json.loads(body)["type"] == f"urn:comptoir:{kind}"
 
 
-def snapshot(**headers):
-    """Documents by key, and the cursor; checks every line and the end."""
-    status, head, body = ask("/snapshot", headers=headers)
-    assert status == 200 and head["Content-Type"] == "application/x-ndjson"
-    must_be("Cursor", head["Feed-Cursor"])
-    if head["Content-Encoding"] == "gzip":
-        body = gzip.decompress(body)
-    lines = [json.loads(line) for line in body.decode().splitlines()]
+def part_path(plan, part):
+    return f"/snapshot/{plan['snapshot']}/{part['part']}"
+
+
+def documents_of(text):
+    """Documents by key of a body of lines; checks every line and the end."""
+    lines = [json.loads(line) for line in text.decode().splitlines()]
     must_be("SnapshotEnd", lines[-1])
     assert lines[-1]["count"] == len(lines) - 1
     for line in lines[:-1]:
         must_be("SnapshotDocument", line)
     documents = {(line["collection"], line["id"]): line for line in lines[:-1]}
     assert len(documents) == len(lines) - 1, "a document came twice"
-    return documents, head["Feed-Cursor"], head
+    return documents
+
+
+def snapshot(**headers):
+    """Documents by key, the cursor, and the last answer's head, of all parts."""
+    status, head, body = ask("/snapshot")
+    assert status == 200 and head["Content-Type"] == "application/json"
+    plan = json.loads(body)
+    must_be("SnapshotPlan", plan)
+    documents = {}
+    for part in plan["parts"]:
+        status, head, body = ask(part_path(plan, part), headers=headers)
+        assert status == 200 and head["Content-Type"] == "application/x-ndjson"
+        if head["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        found = documents_of(body)
+        assert len(found) == part["documents"] and not found.keys() & documents.keys()
+        documents.update(found)
+    return documents, plan["cursor"], head
 
 
 def feed(cursor, **query):
@@ -75,6 +94,76 @@ with check("contract: snapshot, plain and gzip, hold the same documents"):
     packed, _, head = snapshot(**{"Accept-Encoding": "gzip"})
     assert head["Content-Encoding"] == "gzip"
     assert plain == packed and len(plain) > 0
+
+with check("contract: a part taken in pieces is the part, packed and plain, over a restart of asking"):
+    control("POST", "/documents/pieces/generate", {"count": 4000, "bytes": 400})
+    plan = json.loads(ask("/snapshot")[2])
+    path = part_path(plan, next(part for part in plan["parts"] if part["class"] == "descriptions"))
+    for coding in ["identity", "gzip"]:
+        accept = {"Accept-Encoding": coding}
+        _, head, whole = ask(path, headers=accept)
+        tag, pieces = head["ETag"], b""
+        while len(pieces) < len(whole):
+            step = {"Range": f"bytes={len(pieces)}-{len(pieces) + 99_999}", "If-Range": tag, **accept}
+            status, head, piece = ask(path, headers=step)
+            assert status == 206 and head["ETag"] == tag
+            assert head["Content-Range"] == f"bytes {len(pieces)}-{len(pieces) + len(piece) - 1}/{len(whole)}"
+            pieces += piece
+        assert pieces == whole
+        assert ask(path, headers={"Range": "bytes=9-", "If-Range": '"other"', **accept})[0] == 200
+        problem(ask(path, headers={"Range": f"bytes={len(whole)}-", **accept}), 416)
+        if coding == "identity":
+            plain = whole
+
+with check("contract: each member of a packed part is whole lines, so reading may begin at any of them"):
+    rest, text, members = whole, b"", 0
+    while rest:
+        decoder = zlib.decompressobj(wbits=31)
+        lines = decoder.decompress(rest)
+        assert decoder.eof and lines.endswith(b"\n")
+        rest, text, members = decoder.unused_data, text + lines, members + 1
+    assert text == plain and members > 3, members
+
+with check("contract: a snapshot that is not kept is gone"):
+    problem(ask("/snapshot/made-up/prices"), 410, "snapshot-gone")
+    control("DELETE", "/snapshots")
+    problem(ask(path), 410, "snapshot-gone")
+
+with check("contract: checksums are the sums of the documents, and a bucket is its documents"):
+    documents, cursor, _ = snapshot()
+    sums = {}
+    for (collection, name), document in documents.items():
+        key = (collection, hashlib.sha256(name.encode()).digest()[0])
+        number = hashlib.sha256(f"{name}\0{document['version']}".encode()).digest()[:8]
+        count, total = sums.get(key, (0, 0))
+        sums[key] = (count + 1, (total + int.from_bytes(number)) % 2**64)
+    told = json.loads(ask("/checksums")[2])
+    assert told["cursor"] == cursor
+    for line in told["collections"]:
+        mine = [sum for (collection, _), sum in sums.items() if collection == line["collection"]]
+        assert line["count"] == sum(count for count, _ in mine)
+        assert int(line["sum"], 16) == sum(total for _, total in mine) % 2**64
+        buckets = json.loads(ask(f"/checksums/{line['collection']}")[2])["buckets"]
+        told_buckets = {(line["collection"], one["bucket"]): (one["count"], int(one["sum"], 16)) for one in buckets}
+        assert told_buckets == {key: sum for key, sum in sums.items() if key[0] == line["collection"]}
+    collection, bucket = next(iter(sums))
+    found = documents_of(ask(f"/buckets/{collection}/{bucket}")[2])
+    assert found and all(documents[key] == document for key, document in found.items())
+    assert len(found) == sums[collection, bucket][0]
+    problem(ask(f"/buckets/{collection}/256"), 400)
+
+with check("contract: a class comes alone, and nothing comes beyond a place"):
+    control("PUT", "/documents/products/peer-9", {"name": "x"})
+    control("PUT", "/documents/prices/peer-9", {"amount": "1.00"})
+    control("PUT", "/documents/products/peer-9", {"name": "y"})
+    everything = feed(cursor)
+    urgent = feed(cursor, **{"class": "prices"})
+    assert [item["collection"] for item in urgent["items"]] == ["prices"]
+    assert urgent["next"] == everything["next"] and urgent["caught_up"]
+    middle = feed(cursor, limit=2)["next"]
+    assert feed(cursor, until=middle)["items"] == everything["items"][:2]
+    assert feed(middle, until=middle, wait_s=30)["items"] == []
+    assert ask(f"/feed?cursor={cursor}&class=made-up")[0] == 400
 
 with check("contract: Date is there for a box without a clock"):
     _, _, head = snapshot()
@@ -159,9 +248,10 @@ with check("contract: no token, a wrong one, another site"):
     problem(request(other, headers=BEARER, context=CONTEXT), 403)
 
 with check("contract: a cut snapshot is seen to be cut"):
-    control("POST", "/faults", {"fault": "truncate_after_bytes:40", "flow": "api", "path": "/snapshot"})
+    control("POST", "/faults", {"fault": "truncate_after_bytes:40", "flow": "api", "path": "/descriptions"})
     try:
-        body = ask("/snapshot")[2]
+        plan = json.loads(ask("/snapshot")[2])
+        body = ask(part_path(plan, plan["parts"][1]))[2]
     except (OSError, EOFError, ValueError) as error:
         body = str(error).encode()
     except Exception as error:  # http.client names it IncompleteRead

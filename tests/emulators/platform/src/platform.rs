@@ -1,13 +1,14 @@
 //! What all parts of the emulator share.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::api::checksums::Sums;
 use crate::intake::Intake;
 use crate::serve::Flow;
 use crate::serve::fault::Faults;
@@ -47,6 +48,8 @@ pub struct Platform {
     pub requests: RequestLog,
     /// What came in at the log input.
     pub intake: Intake,
+    /// What the documents add up to, as it was last asked for.
+    pub sums: Mutex<Option<Arc<Sums>>>,
     /// The time of the platform.
     pub clock: Clock,
     /// Told at every change of a document.
@@ -79,6 +82,7 @@ impl Platform {
             faults: Faults::default(),
             requests: RequestLog::default(),
             intake: Intake::default(),
+            sums: Mutex::default(),
             clock: Clock::default(),
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),

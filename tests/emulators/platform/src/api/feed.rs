@@ -6,13 +6,16 @@ use std::time::Duration;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
+use super::encoding::{accepts_gzip, fill};
 use super::{bad_request, cursor};
 use crate::percent::Query;
 use crate::platform::{Platform, now_ms, rfc3339};
 use crate::serve::body::Payload;
 use crate::serve::reply::{Reply, problem, text_of};
 use crate::store::StoreError;
-use crate::store::feed::{self, Change, Position};
+use crate::store::documents::head;
+use crate::store::feed::{self, Change, Position, Wanted};
+use crate::store::snapshots::CLASSES;
 
 const DEFAULT_LIMIT: u64 = 500;
 const MAX_LIMIT: u64 = 5000;
@@ -34,22 +37,33 @@ pub async fn answer(
         (Err(detail), _) | (_, Err(detail)) => return Ok(bad_request(&detail)),
     };
     let limit = usize::try_from(limit).expect("the range fits");
+    let class = query.value("class").map(str::to_owned);
+    if let Some(class) = &class
+        && !CLASSES.iter().any(|(known, _)| known == class)
+    {
+        return Ok(bad_request("there is no such class"));
+    }
+    let until = query.value("until").map(str::to_owned);
+    let gzip = accepts_gzip(request);
     let deadline = Instant::now() + Duration::from_secs(wait_s);
     let mut changed = platform.documents_changed.subscribe();
     let mut stopped = platform.stopped();
     loop {
         changed.mark_unchanged();
-        let cursor = cursor.clone();
+        let (cursor, until, class) = (cursor.clone(), until.clone(), class.clone());
+        let bounded = until.is_some();
         let page = platform
             .store
-            .call(move |connection| read_page(connection, &cursor, limit))
+            .call(move |connection| read_page(connection, &cursor, until.as_deref(), limit, class))
             .await?;
         let Some(page) = page else {
             let detail = "the cursor is unknown or older than the horizon: take a new snapshot";
             return Ok(problem(StatusCode::GONE, "refetch", detail));
         };
-        if !page.changes.is_empty() || Instant::now() >= deadline {
-            return Ok(text_of(StatusCode::OK, "application/json", page.to_json()));
+        if !page.changes.is_empty() || bounded || Instant::now() >= deadline {
+            let mut answer = text_of(StatusCode::OK, "application/json", "");
+            fill(&mut answer, page.to_json().into_bytes(), gzip);
+            return Ok(answer);
         }
         tokio::select! {
             _ = changed.changed() => {}
@@ -63,7 +77,8 @@ pub async fn answer(
 
 struct Page {
     position: Position,
-    after: i64,
+    next: i64,
+    ends: bool,
     changes: Vec<Change>,
 }
 
@@ -71,16 +86,34 @@ struct Page {
 fn read_page(
     connection: &mut rusqlite::Connection,
     cursor: &str,
+    until: Option<&str>,
     limit: usize,
+    class: Option<String>,
 ) -> Result<Option<Page>, StoreError> {
     let position = feed::position(connection)?;
     let Some(after) = cursor::decode(cursor, &position) else {
         return Ok(None);
     };
-    let changes = feed::page_after(connection, after, limit)?;
+    let until = match until.map(|until| cursor::decode(until, &position)) {
+        None => position.last_seq,
+        Some(Some(until)) => until.max(after),
+        Some(None) => return Ok(None),
+    };
+    let wanted = Wanted {
+        after,
+        until,
+        limit,
+        class,
+    };
+    let (changes, ends) = feed::page(connection, &wanted)?;
+    let next = match changes.last() {
+        Some(last) if !ends => last.seq,
+        _ => until,
+    };
     Ok(Some(Page {
         position,
-        after,
+        next,
+        ends,
         changes,
     }))
 }
@@ -95,19 +128,18 @@ impl Page {
             }
             out += &item(change);
         }
-        let next = self.changes.last().map_or(self.after, |change| change.seq);
         let horizon = rfc3339(self.position.horizon_ms.unwrap_or_else(now_ms));
         out += &format!(
             "],\"next\":\"{}\",\"caught_up\":{},\"horizon\":\"{horizon}\"}}",
-            cursor::encode(&self.position, next),
-            next >= self.position.last_seq,
+            cursor::encode(&self.position, self.next),
+            self.ends && self.next >= self.position.last_seq,
         );
         out
     }
 }
 
 fn item(change: &Change) -> String {
-    let head = super::snapshot::head(&change.collection, &change.id, change.version);
+    let head = head(&change.collection, &change.id, change.version);
     match &change.data {
         Some(data) => format!("{head},\"deleted\":false,\"data\":{data}}}"),
         None => format!("{head},\"deleted\":true}}"),

@@ -1,6 +1,8 @@
 //! The platform's API, as `openapi.yaml` beside this crate says.
 
+pub mod checksums;
 mod cursor;
+mod encoding;
 mod events;
 mod feed;
 mod snapshot;
@@ -8,7 +10,7 @@ mod snapshot;
 use std::sync::Arc;
 
 use hyper::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 
 use crate::ddi;
 use crate::percent;
@@ -27,7 +29,7 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
     }
     let segments = percent::segments(request.uri().path());
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let ["v1", "sites", site, resource] = segments[..] else {
+    let ["v1", "sites", site, ref resource @ ..] = segments[..] else {
         return problem(StatusCode::NOT_FOUND, "not-found", "no such resource");
     };
     if site != platform.credentials.site {
@@ -37,12 +39,26 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
             "the token is not of this site",
         );
     }
-    let answer = match (resource, request.method()) {
-        ("snapshot", &Method::GET) => snapshot::answer(&request, platform).await,
-        ("feed", &Method::GET) => feed::answer(&request, platform).await,
-        ("events", &Method::POST) => events::answer(request, platform).await,
-        ("snapshot" | "feed", _) => Ok(method_not_allowed("GET")),
-        ("events", _) => Ok(method_not_allowed("POST")),
+    let method = request.method().clone();
+    let answer = match (method.as_str(), resource) {
+        ("GET", ["snapshot"]) => snapshot::plan(platform).await,
+        ("GET", ["snapshot", snapshot, part]) => {
+            snapshot::part(&request, platform, snapshot, part).await
+        }
+        ("GET", ["feed"]) => feed::answer(&request, platform).await,
+        ("GET", ["checksums"]) => checksums::totals(&request, platform).await,
+        ("GET", ["checksums", collection]) => {
+            checksums::of_collection(&request, platform, collection).await
+        }
+        ("GET", ["buckets", collection, bucket]) => {
+            checksums::documents(&request, platform, collection, bucket).await
+        }
+        ("POST", ["events"]) => events::answer(request, platform).await,
+        (
+            _,
+            ["snapshot" | "feed" | "checksums"] | ["snapshot" | "buckets", _, _] | ["checksums", _],
+        ) => Ok(method_not_allowed("GET")),
+        (_, ["events"]) => Ok(method_not_allowed("POST")),
         _ => Ok(problem(
             StatusCode::NOT_FOUND,
             "not-found",

@@ -1,143 +1,117 @@
-//! `GET /v1/sites/{site}/snapshot`: every document, streamed as NDJSON while the feed goes on.
-//!
-//! The cursor is taken before the first page is read and the pages are read one by one, not from one
-//! transaction: a change made meanwhile may or may not show in the snapshot, and comes in the feed in any case.
+//! `GET /v1/sites/{site}/snapshot`: what a snapshot consists of; `…/snapshot/{snapshot}/{part}`: one part of it.
 
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, HeaderName, IF_RANGE, RANGE, VARY,
 };
 use hyper::{Request, StatusCode};
-use serde_json::to_string;
 
 use super::cursor;
+use super::encoding::accepts_gzip;
+use crate::blob::range::{self, Wanted};
 use crate::platform::Platform;
 use crate::serve::body::{self, ChunkSender, Payload};
-use crate::serve::reply::{self, Reply};
-use crate::store::{Store, StoreError, documents, feed};
+use crate::serve::reply::{self, Reply, problem};
+use crate::store::StoreError;
 
-/// Documents read at once.
-const PAGE: usize = 500;
-/// Bytes gathered before they are sent.
+/// Bytes read before they are sent.
 const CHUNK: usize = 64 * 1024;
 
-const FEED_CURSOR: HeaderName = HeaderName::from_static("feed-cursor");
+pub async fn plan(platform: &Arc<Platform>) -> Result<Reply, StoreError> {
+    let store = platform.store.clone();
+    let plan = tokio::task::spawn_blocking(move || {
+        store.snapshot(|position| cursor::encode(position, position.last_seq))
+    })
+    .await
+    .expect("making a snapshot does not panic and is not aborted")?;
+    let mut answer = reply::json(StatusCode::OK, &plan);
+    reply::set(&mut answer, CACHE_CONTROL, "no-store");
+    Ok(answer)
+}
 
-pub async fn answer(
+pub async fn part(
     request: &Request<Payload>,
     platform: &Arc<Platform>,
+    snapshot: &str,
+    part: &str,
 ) -> Result<Reply, StoreError> {
-    let position = platform
-        .store
-        .call(|connection| feed::position(connection))
-        .await?;
+    let Some(found) = platform.store.snapshot_part(snapshot, part)? else {
+        let detail = "this snapshot is not kept any more: ask for a new one";
+        return Ok(problem(StatusCode::GONE, "snapshot-gone", detail));
+    };
     let gzip = accepts_gzip(request);
-    let (sender, body) = body::streamed();
-    let store = platform.store.clone();
-    tokio::task::spawn_blocking(move || produce(&store, sender, gzip));
-    let mut answer = reply::with_body(StatusCode::OK, body);
+    let size = if gzip {
+        found.index.packed
+    } else {
+        found.index.plain
+    };
+    // Two representations, two tags (RFC 9110, 8.8.3.3).
+    let tag = format!("\"{snapshot}-{part}{}\"", if gzip { "-gzip" } else { "" });
+    let header = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let same = header(IF_RANGE).is_none_or(|wanted| wanted == tag);
+    let wanted = range::parse(header(RANGE).filter(|_| same), size);
+    let (status, first, last) = match wanted {
+        Wanted::Whole => (StatusCode::OK, 0, size - 1),
+        Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, first, last),
+        Wanted::Unsatisfiable => {
+            let mut refusal = problem(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "range",
+                "the range begins behind the end",
+            );
+            reply::set(&mut refusal, CONTENT_RANGE, &format!("bytes */{size}"));
+            return Ok(refusal);
+        }
+    };
+    let (sender, streamed) = body::streamed();
+    let length = last - first + 1;
+    tokio::task::spawn_blocking(move || {
+        let sent = if gzip {
+            found
+                .packed(first)
+                .and_then(|reader| send(reader, length, &sender))
+        } else {
+            found
+                .plain(first)
+                .and_then(|reader| send(reader, length, &sender))
+        };
+        if let Err(error) = sent {
+            tracing::error!(event = "api.snapshot_failed", %error);
+            sender.fail(error);
+        }
+    });
+    let mut answer = reply::with_body(status, streamed);
     reply::set(&mut answer, CONTENT_TYPE, "application/x-ndjson");
+    reply::set(&mut answer, CONTENT_LENGTH, &length.to_string());
+    reply::set(&mut answer, ACCEPT_RANGES, "bytes");
     reply::set(&mut answer, CACHE_CONTROL, "no-store");
     reply::set(&mut answer, VARY, "Accept-Encoding");
-    reply::set(
-        &mut answer,
-        FEED_CURSOR,
-        &cursor::encode(&position, position.last_seq),
-    );
+    reply::set(&mut answer, ETAG, &tag);
     if gzip {
         reply::set(&mut answer, CONTENT_ENCODING, "gzip");
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {first}-{last}/{size}");
+        reply::set(&mut answer, CONTENT_RANGE, &range);
     }
     Ok(answer)
 }
 
-/// The start of a document's line or a change's item, up to and with its version.
-pub fn head(collection: &str, id: &str, version: i64) -> String {
-    let (collection, id) = (to_string(collection), to_string(id));
-    let text = "a string is JSON";
-    format!(
-        "{{\"collection\":{},\"id\":{},\"version\":{version}",
-        collection.expect(text),
-        id.expect(text)
-    )
-}
-
-fn accepts_gzip(request: &Request<Payload>) -> bool {
-    let accepted = request
-        .headers()
-        .get(ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok());
-    accepted.unwrap_or_default().split(',').any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-        let refused = matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-        matches!(name.trim(), "gzip" | "*") && !refused
-    })
-}
-
-fn produce(store: &Store, sender: ChunkSender, gzip: bool) {
-    let mut chunks = Chunks {
-        buffer: Vec::with_capacity(CHUNK),
-        sender,
-    };
-    let result = if gzip {
-        let mut encoder = GzEncoder::new(&mut chunks, Compression::fast());
-        write_lines(store, &mut encoder).and_then(|()| encoder.finish().map(drop))
-    } else {
-        write_lines(store, &mut chunks)
-    };
-    match result.and_then(|()| chunks.flush()) {
-        Ok(()) => {}
-        // The client went away: nobody is left to tell.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        Err(error) => {
-            tracing::error!(event = "api.snapshot_failed", %error);
-            chunks.sender.fail(error);
+fn send(mut reader: impl Read, length: u64, sender: &ChunkSender) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        let wanted = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+        let mut chunk = vec![0; wanted];
+        reader.read_exact(&mut chunk)?;
+        left -= wanted as u64;
+        if !sender.send(Bytes::from(chunk)) {
+            // The client went away: nobody is left to tell.
+            return Ok(());
         }
     }
-}
-
-fn write_lines(store: &Store, out: &mut impl Write) -> io::Result<()> {
-    let reader = store.reader().map_err(io::Error::other)?;
-    let (mut after, mut count) = ((String::new(), String::new()), 0_u64);
-    loop {
-        let page =
-            documents::page_after(&reader, (&after.0, &after.1), PAGE).map_err(io::Error::other)?;
-        let Some(last) = page.last() else { break };
-        after = (last.collection.clone(), last.id.clone());
-        for document in page {
-            let head = head(&document.collection, &document.id, document.version);
-            writeln!(out, "{head},\"data\":{}}}", document.data)?;
-            count += 1;
-        }
-    }
-    writeln!(out, "{{\"end\":true,\"count\":{count}}}")
-}
-
-/// Gathers what is written into chunks of a body.
-struct Chunks {
-    buffer: Vec<u8>,
-    sender: ChunkSender,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        if chunk.is_empty() || self.sender.send(Bytes::from(chunk)) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Azure Blob storage, as far as a box uses it: GET and HEAD with ranges and conditions, anonymous access.
 
-mod range;
+pub mod range;
 pub mod reply;
 
 use std::io::{self, Read, Seek, SeekFrom};

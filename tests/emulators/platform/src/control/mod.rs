@@ -117,13 +117,18 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("DELETE", ["logs"]) => Ok(logs::clear(platform)),
         ("PUT", ["clock"]) => faults::set_clock(call, platform),
         ("PUT", ["offline"]) => faults::set_offline(call, platform).await,
+        ("GET", ["documents", collection]) => documents::list(platform, collection).await,
+        ("DELETE", ["snapshots"]) => state::drop_snapshots(platform).await,
+        ("POST", ["documents", collection, "generate"]) => {
+            documents::generate(call, platform, collection).await
+        }
         ("POST", ["documents", collection]) => documents::load(call, platform, collection).await,
         ("GET", ["documents", collection, id]) => documents::read(platform, collection, id).await,
         ("PUT", ["documents", collection, id]) => {
             documents::put(call, platform, collection, id).await
         }
         ("DELETE", ["documents", collection, id]) => {
-            documents::delete(platform, collection, id).await
+            documents::delete(call, platform, collection, id).await
         }
         ("POST", ["orders"]) => bus::order(call, platform).await,
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,

@@ -64,3 +64,12 @@ pub async fn forget_changes(platform: &Arc<Platform>) -> Result<Reply, CallError
     platform.documents_changed.send_replace(());
     summary(platform).await
 }
+
+/// No snapshot is kept any more: parts of those begun are answered 410.
+pub async fn drop_snapshots(platform: &Arc<Platform>) -> Result<Reply, CallError> {
+    let store = platform.store.clone();
+    tokio::task::spawn_blocking(move || store.drop_snapshots())
+        .await
+        .expect("dropping files does not panic and is not aborted")?;
+    summary(platform).await
+}

@@ -98,28 +98,85 @@ pub fn read(
     }))
 }
 
-/// Up to `limit` documents after `(collection, id)`, in that order; the pages of a snapshot.
-pub fn page_after(
+impl Document {
+    /// Its line in a snapshot, without the line feed. The data goes out byte for byte as it came in.
+    pub fn line(&self) -> String {
+        let head = head(&self.collection, &self.id, self.version);
+        format!("{head},\"data\":{}}}", self.data)
+    }
+}
+
+/// The start of a document's line or a change's item, up to and with its version.
+pub fn head(collection: &str, id: &str, version: i64) -> String {
+    let (collection, id) = (serde_json::to_string(collection), serde_json::to_string(id));
+    let text = "a string is JSON";
+    format!(
+        "{{\"collection\":{},\"id\":{},\"version\":{version}",
+        collection.expect(text),
+        id.expect(text)
+    )
+}
+
+/// The collections that have or had documents.
+pub fn collections(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    // One step of the index a collection, not one a document.
+    let mut statement = connection.prepare_cached(
+        "SELECT collection FROM documents WHERE collection > ?1 ORDER BY collection LIMIT 1",
+    )?;
+    let (mut found, mut after) = (Vec::new(), String::new());
+    while let Some(name) = statement
+        .query_row([&after], |row| row.get::<_, String>(0))
+        .optional()?
+    {
+        after.clone_from(&name);
+        found.push(name);
+    }
+    Ok(found)
+}
+
+/// Up to `limit` documents of a collection after `id`, by id.
+pub fn page_of(
     connection: &Connection,
-    after: (&str, &str),
+    collection: &str,
+    after: &str,
     limit: usize,
 ) -> Result<Vec<Document>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT d.collection, d.id, d.version, c.data FROM documents d JOIN changes c ON c.seq = d.seq
-         WHERE (d.collection, d.id) > (?1, ?2) AND d.deleted = 0 ORDER BY d.collection, d.id LIMIT ?3",
+         WHERE d.collection = ?1 AND d.id > ?2 AND d.deleted = 0 ORDER BY d.id LIMIT ?3",
     )?;
-    let rows = statement.query_map(
-        params![after.0, after.1, i64::try_from(limit).unwrap_or(i64::MAX)],
-        |row| {
-            Ok(Document {
-                collection: row.get(0)?,
-                id: row.get(1)?,
-                version: row.get(2)?,
-                data: row.get(3)?,
-            })
-        },
-    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![collection, after, limit], |row| {
+        Ok(Document {
+            collection: row.get(0)?,
+            id: row.get(1)?,
+            version: row.get(2)?,
+            data: row.get(3)?,
+        })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Shows every document of a collection to `wanted` by id and version, and gives those it wants to `take`.
+pub fn each(
+    connection: &Connection,
+    collection: &str,
+    mut wanted: impl FnMut(&str, i64) -> Result<bool, StoreError>,
+    mut take: impl FnMut(Document),
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, version FROM documents WHERE collection = ?1 AND deleted = 0 ORDER BY id",
+    )?;
+    let mut rows = statement.query([collection])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        if wanted(&id, row.get(1)?)?
+            && let Some(document) = read(connection, collection, &id)?
+        {
+            take(document);
+        }
+    }
+    Ok(())
 }
 
 /// How many documents exist.

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::snapshots::class_of;
 use super::{StoreError, set_setting, setting};
 
 /// How many changes are kept unless control says otherwise.
@@ -52,23 +53,45 @@ pub fn position(connection: &Connection) -> Result<Position, StoreError> {
     })
 }
 
-/// Up to `limit` changes after `seq`, oldest first.
-pub fn page_after(
-    connection: &Connection,
-    seq: i64,
-    limit: usize,
-) -> Result<Vec<Change>, StoreError> {
+/// Which changes are asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// After this one.
+    pub after: i64,
+    /// And not beyond this one.
+    pub until: i64,
+    /// At most so many.
+    pub limit: usize,
+    /// Only of collections of this class.
+    pub class: Option<String>,
+}
+
+/// Changes, oldest first, and whether there are no more of those wanted.
+pub fn page(connection: &Connection, wanted: &Wanted) -> Result<(Vec<Change>, bool), StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, collection, id, version, data FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, collection, id, version, data FROM changes
+         WHERE seq > ?1 AND seq <= ?2 AND seq NOT IN (SELECT seq FROM hidden) ORDER BY seq",
     )?;
-    let mut rows = statement.query(params![seq, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query(params![wanted.after, wanted.until])?;
     let (mut page, mut bytes) = (Vec::new(), 0);
-    while bytes < MAX_PAGE_BYTES
-        && let Some(row) = rows.next()?
-    {
+    loop {
+        let Some(row) = rows.next()? else {
+            return Ok((page, true));
+        };
+        let collection: String = row.get(1)?;
+        if wanted
+            .class
+            .as_ref()
+            .is_some_and(|class| class_of(&collection) != class)
+        {
+            continue;
+        }
+        if bytes >= MAX_PAGE_BYTES || page.len() == wanted.limit {
+            return Ok((page, false));
+        }
         let change = Change {
             seq: row.get(0)?,
-            collection: row.get(1)?,
+            collection,
             id: row.get(2)?,
             version: row.get(3)?,
             data: row.get(4)?,
@@ -76,7 +99,12 @@ pub fn page_after(
         bytes += change.data.as_ref().map_or(0, String::len);
         page.push(change);
     }
-    Ok(page)
+}
+
+/// The feed never tells of this change: a mistake of the platform that boxes must find by themselves.
+pub fn hide(connection: &Connection, seq: i64) -> Result<(), StoreError> {
+    connection.execute("INSERT OR IGNORE INTO hidden VALUES (?1)", [seq])?;
+    Ok(())
 }
 
 /// Sets how many changes are kept, and drops what is too old by it.

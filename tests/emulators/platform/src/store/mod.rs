@@ -4,6 +4,7 @@
 //! | table | holds |
 //! |---|---|
 //! | `changes` | one row a change of a document, with its data; rows above the horizon are the feed |
+//! | `hidden` | changes that the feed never tells of |
 //! | `documents` | the newest change of each document, deleted ones too, so that versions only rise |
 //! | `events` | what boxes reported, once a key |
 //! | `entities`, `messages`, `seen_messages` | the bus: queues, topics, subscriptions; messages; ids for duplicate detection |
@@ -22,6 +23,7 @@ pub mod events;
 pub mod feed;
 pub mod messages;
 pub mod rollouts;
+pub mod snapshots;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -44,6 +46,7 @@ pub enum StoreError {
 pub struct Store {
     dir: PathBuf,
     writer: Arc<Mutex<Connection>>,
+    snapshotting: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -62,6 +65,7 @@ impl Store {
         Ok(Self {
             dir: dir.to_owned(),
             writer: Arc::new(Mutex::new(writer)),
+            snapshotting: Arc::default(),
         })
     }
 
@@ -126,6 +130,7 @@ CREATE TABLE IF NOT EXISTS changes(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   collection TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, deleted INTEGER NOT NULL,
   at_ms INTEGER NOT NULL, data TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS hidden(seq INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS documents(
   collection TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, deleted INTEGER NOT NULL,
   seq INTEGER NOT NULL, PRIMARY KEY(collection, id)) STRICT, WITHOUT ROWID;

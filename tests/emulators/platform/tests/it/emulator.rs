@@ -104,6 +104,25 @@ impl Emulator {
         self.send(request.body(body.to_owned()).unwrap())
     }
 
+    /// A snapshot's plan, and all its documents: the parts' lines without their end lines.
+    pub fn snapshot(&self) -> (Value, String) {
+        let plan = self.api("GET", "/snapshot", &[], "").unwrap().json();
+        let mut lines = String::new();
+        for part in plan["parts"].as_array().unwrap() {
+            let path = format!(
+                "/snapshot/{}/{}",
+                plan["snapshot"].as_str().unwrap(),
+                part["part"].as_str().unwrap()
+            );
+            let body = self.api("GET", &path, &[], "").unwrap().body;
+            let end = format!("{{\"end\":true,\"count\":{}}}\n", part["documents"]);
+            lines += body
+                .strip_suffix(&end)
+                .expect("the end line counts the documents");
+        }
+        (plan, lines)
+    }
+
     pub fn open(&self, request: Request<String>) -> Result<Response<ureq::Body>, ureq::Error> {
         self.agent.run(request)
     }
