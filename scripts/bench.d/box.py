@@ -106,6 +106,12 @@ class Box:
                 partial = ""
         raise RuntimeError(f"no {event} within {deadline_s} s: see {self.log}")
 
+    def logged(self, event):
+        """Whether a line with `event` stands in the log since the start."""
+        with open(self.log, "rb") as log:
+            log.seek(self.log_from)
+            return f'"{event}"'.encode() in log.read()
+
     def token(self):
         """A device token; pairs a device of the bench's own once per data folder."""
         kept = self.data_dir / "bench-token"

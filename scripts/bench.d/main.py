@@ -7,17 +7,19 @@ import traceback
 from pathlib import Path
 
 from report import Report, Row, machine_facts
-from rows import boot, memory, orders, pull, serve, size, start, syscalls
+from rows import boot, bulk, feed, memory, orders, pull, serve, size, start, syscalls
 
 ROWS = {
     "size": size.measure,
     "pull": pull.measure,
+    "feed": feed.measure,
     "serve": serve.measure,
     "orders": orders.measure,
     "memory": memory.measure,
     "start": start.measure,
     "syscalls": syscalls.measure,
     "boot": boot.measure,
+    "bulk": bulk.measure,
 }
 FULL_PAIRS, QUICK_PAIRS = 12, 4
 # A pull takes long: fewer pairs tell as much.
@@ -31,7 +33,7 @@ def note(text):
 
 def arguments():
     parser = argparse.ArgumentParser()
-    for name in ("binary", "site-file", "run-dir", "target-dir", "repo-dir", "box-addr", "peer-addr", "claim-code", "catalogue", "rows"):
+    for name in ("binary", "site-file", "run-dir", "target-dir", "repo-dir", "box-addr", "peer-addr", "platform-addr", "claim-code", "catalogue", "rows"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--server-core", type=int, required=True)

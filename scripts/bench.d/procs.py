@@ -33,6 +33,12 @@ def pss_kib(pids):
     return total
 
 
+def status_kib(pid, names):
+    """Sizes of /proc/PID/status, KiB."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if words and words[0].rstrip(":") in names}
+
+
 def io_counts(pid):
     """/proc/PID/io as numbers; `write_bytes` is what the process sent towards the disk."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()

@@ -12,10 +12,14 @@ import time
 from pathlib import Path
 
 import procs
+import readers
 from box import Box
-from report import HIGHER, Row
+from report import HIGHER, LOWER, Row
 from stats import Ratio, run_pairs
 
+READ_PULLS = 4
+SETTLE_S = 3
+IDLE_S = 10
 MARK = "bench-pulled-by"
 TABLES = ("documents", "barcodes", "collections", "facts")
 
@@ -137,4 +141,36 @@ def measure(setup, report):
     cpu_note = f"box with supervisor, from its start to the last commit; {ours[0]['documents']:,} documents"
     row("P5 first pull, per CPU-second", "cpu_s", ">= 0.8, 1.0", cpu_note)
     row("P5 first pull, per second", "wall_s", "", "TLS, gzip and JSON included for the box, CSV from a file for sqlite3")
+    _readers_meanwhile(setup, report)
     report.facts["PSS right after the first pull"] = f"{keep['pss_kib'] / 1024:.1f} MiB"
+
+
+def _readers_meanwhile(setup, report):
+    """A device that reads what is there while the rest comes in, and the same device afterwards."""
+    busy, idle = [], []
+    for _ in range(READ_PULLS):
+        pulling = Box(setup, "read", setup.server_core)
+        pulling.wipe()
+        with pulling:
+            pulling.first_answer()
+            paths = readers.first_documents(pulling)
+            meanwhile = readers.read(pulling, paths, lambda: pulling.logged("pull.snapshot_finished"))
+            pulling.wait_logged("pull.snapshot_finished")
+            time.sleep(SETTLE_S)
+            end = time.monotonic() + IDLE_S
+            afterwards = readers.read(pulling, paths, lambda: time.monotonic() > end)
+        busy.append(readers.p99_ms(meanwhile))
+        idle.append(readers.p99_ms(afterwards))
+    ratio = Ratio([a / b for a, b in zip(busy, idle)])
+    report.add(
+        Row(
+            "P5 readers' p99 during the first pull",
+            f"{sorted(busy)[len(busy) // 2]:.2f} ms",
+            LOWER,
+            peer=f"{sorted(idle)[len(idle) // 2]:.2f} ms (idle)",
+            ratio=ratio.text(),
+            goal="<= 1.5 of idle",
+            note=f"one device, {1 / readers.PERIOD_S:.0f} GETs a second, constant rate; box on one core",
+            data={"during_ms": busy, "idle_ms": idle, "ratio": ratio.as_json()},
+        )
+    )
