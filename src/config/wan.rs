@@ -134,6 +134,8 @@ pub struct PullConfig {
     pub enabled: bool,
     /// Changes a page.
     pub page_items: u32,
+    /// Between two comparisons of checksums.
+    pub verify: Duration,
     /// Long poll.
     pub wait: Duration,
 }
@@ -185,6 +187,7 @@ impl WanConfig {
             pull: PullConfig {
                 enabled: reader.flag("wan.pull.enabled"),
                 page_items: reader.number("wan.pull.page_items", 1..=10_000),
+                verify: reader.seconds("wan.pull.verify_s", 1..=604_800),
                 wait: reader.seconds("wan.pull.wait_s", 0..=60),
             },
             bus: BusConfig {

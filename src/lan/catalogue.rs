@@ -1,7 +1,11 @@
 //! Port 8000: documents and prices. Reads only, with entity tags, and a feed of changes to follow.
 //!
-//! Every answer says how old the box's knowledge is: `Comptoir-Catalogue-Age` is the time in seconds since the pull last
-//! heard the platform; without the header it never did.
+//! Every answer of this port, a refusal too, says what it is made from and how old that is:
+//! `Comptoir-Catalogue-Version` names the state of the catalogue, `Comptoir-Catalogue-Age` is the time in seconds since
+//! the platform last confirmed it; without that header it never did.
+//!
+//! A document is handed on byte for byte as it came, in `data`. What the box adds stands beside it: `price` is the entry of
+//! the document's `prices` that holds now, and is switched at its dates by the box's own clock.
 
 use std::sync::Arc;
 
@@ -14,7 +18,7 @@ use super::auth;
 use super::house::{House, blocking};
 use super::problem::{Kind, Problem};
 use super::request::Ask;
-use crate::store::catalogue::{LIST_BOUND, PAGE_BYTES_BOUND};
+use crate::store::catalogue::{CatalogueVersion, LIST_BOUND, PAGE_BYTES_BOUND};
 use crate::store::{Change, Changes, FeedCursor, Stored};
 
 /// Items of a page unless asked otherwise.
@@ -24,6 +28,7 @@ const MAX_LIMIT: u64 = LIST_BOUND as u64;
 
 const AGE: HeaderName = HeaderName::from_static("comptoir-catalogue-age");
 const VERSION: HeaderName = HeaderName::from_static("comptoir-document-version");
+const CATALOGUE: HeaderName = HeaderName::from_static("comptoir-catalogue-version");
 
 /// `GET /v1/documents/{collection}/{id}`
 pub fn document(house: &House, ask: &Ask, collection: &str, id: &str) -> Answered {
@@ -33,7 +38,7 @@ pub fn document(house: &House, ask: &Ask, collection: &str, id: &str) -> Answere
         .catalogue
         .document(collection, id)?
         .ok_or_else(|| not_found(format!("the box has no document {id} in {collection}")))?;
-    let mut answer = tagged(house, ask, &stored.etag, || {
+    let mut answer = tagged(ask, &stored.etag, || {
         let mut text = Vec::with_capacity(stored.body.len() + 128);
         write_document(&mut text, &stored);
         text
@@ -57,7 +62,7 @@ pub fn barcode(house: &House, ask: &Ask, code: &str) -> Answered {
             format!("\"{}\"", tags.join("."))
         }
     };
-    tagged(house, ask, &tag, || page_text(&found, write_document, ""))
+    tagged(ask, &tag, || page_text(&found, write_document, ""))
 }
 
 /// `GET /v1/documents/{collection}?after=&limit=`
@@ -120,7 +125,7 @@ fn not_found(detail: String) -> Box<Problem> {
 }
 
 /// An answer with an entity tag, or 304 when the client has it already.
-fn tagged(house: &House, ask: &Ask, tag: &str, text: impl FnOnce() -> Vec<u8>) -> Answered {
+fn tagged(ask: &Ask, tag: &str, text: impl FnOnce() -> Vec<u8>) -> Answered {
     let mut answer = if is_known(&ask.head.headers, tag) {
         let mut answer = Answer::new(Body::empty());
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
@@ -131,19 +136,26 @@ fn tagged(house: &House, ask: &Ask, tag: &str, text: impl FnOnce() -> Vec<u8>) -
     let value = HeaderValue::from_str(tag)
         .map_err(|_| Problem::new(Kind::Internal, "the store gave an unusable entity tag"))?;
     answer.headers_mut().insert(header::ETAG, value);
-    age(house, answer.headers_mut());
+    uncached(answer.headers_mut());
     Ok(answer)
 }
 
 fn page(house: &House, text: Vec<u8>) -> Answered {
     let share = house.share(text.len())?;
     let mut answer = json_text(StatusCode::OK, text).map(|body| body.holding(share));
-    age(house, answer.headers_mut());
+    uncached(answer.headers_mut());
     Ok(answer)
 }
 
-fn age(house: &House, headers: &mut HeaderMap) {
+fn uncached(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+}
+
+/// What every answer of this port says of the catalogue.
+pub fn stamp(house: &House, version: CatalogueVersion, headers: &mut HeaderMap) {
+    if let Ok(version) = HeaderValue::from_str(&version.to_string()) {
+        headers.insert(CATALOGUE, version);
+    }
     if let Some(seconds) = house.catalogue_age_s() {
         headers.insert(AGE, seconds.into());
     }
@@ -177,6 +189,7 @@ fn page_text<T>(items: &[T], write: impl Fn(&mut Vec<u8>, &T), end: &str) -> Vec
 
 fn write_document(text: &mut Vec<u8>, stored: &Stored) {
     write_head(text, &stored.collection, &stored.id, stored.version);
+    write_price(text, stored.price.as_deref());
     text.extend_from_slice(b",\"data\":");
     text.extend_from_slice(&stored.body);
     text.push(b'}');
@@ -186,12 +199,21 @@ fn write_change(text: &mut Vec<u8>, change: &Change) {
     write_head(text, &change.collection, &change.id, change.version);
     match &change.body {
         Some(body) => {
-            text.extend_from_slice(b",\"deleted\":false,\"data\":");
+            text.extend_from_slice(b",\"deleted\":false");
+            write_price(text, change.price.as_deref());
+            text.extend_from_slice(b",\"data\":");
             text.extend_from_slice(body);
         }
         None => text.extend_from_slice(b",\"deleted\":true"),
     }
     text.push(b'}');
+}
+
+fn write_price(text: &mut Vec<u8>, price: Option<&[u8]>) {
+    if let Some(price) = price {
+        text.extend_from_slice(b",\"price\":");
+        text.extend_from_slice(price);
+    }
 }
 
 /// The document itself is kept as the text that came; only what stands around it is written here.
@@ -239,9 +261,10 @@ mod tests {
             seq: 9,
             etag: "\"g-9\"".into(),
             body: b"{\"x\": 1.10}".to_vec(),
+            price: Some(b"{\"amount\": \"1\"}".to_vec()),
         };
         let text = page_text(&[stored.clone(), stored], write_document, ",\"next\":null");
-        let one = r#"{"collection":"products","id":"a\"b","version":3,"data":{"x": 1.10}}"#;
+        let one = r#"{"collection":"products","id":"a\"b","version":3,"price":{"amount": "1"},"data":{"x": 1.10}}"#;
         assert_eq!(
             String::from_utf8(text).unwrap(),
             format!("{{\"items\":[{one},{one}],\"next\":null}}")

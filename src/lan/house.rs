@@ -23,7 +23,7 @@ use super::request::Ask;
 use super::route::{self, Endpoint};
 use super::server::{self, PortCount};
 use super::status::StatusBoard;
-use super::{care, catalogue, events, front, media, orders, support};
+use super::{care, catalogue, events, front, media, orders, prices, support};
 use crate::clock::Clock;
 use crate::config::{DevicesConfig, LanConfig, LanPort, SiteConfig};
 use crate::identity::{BoxIdentity, Secret};
@@ -139,7 +139,8 @@ impl House {
     pub(super) fn start_tasks(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         let looking = tokio::spawn(Arc::clone(self).look_around());
         let pumping = tokio::spawn(Arc::clone(self).pump_events());
-        vec![looking, pumping]
+        let switching = tokio::spawn(prices::switch(Arc::clone(self)));
+        vec![looking, pumping, switching]
     }
 
     /// Under which number `port` is reached.
@@ -294,6 +295,8 @@ impl std::fmt::Debug for House {
 impl server::Service for Arc<House> {
     async fn answer(&self, port: LanPort, mut ask: Ask) -> Answer {
         let uri = ask.head.uri.clone();
+        // Before anything is read: what is answered is never older than the version it names.
+        let version = self.store.catalogue.version();
         let mut answer = match self.handle(port, uri.path(), &mut ask).await {
             Ok(answer) => answer,
             Err(problem) => {
@@ -305,6 +308,9 @@ impl server::Service for Arc<House> {
                 problem.into_answer(uri.path())
             }
         };
+        if port == LanPort::Catalogue {
+            catalogue::stamp(self, version, answer.headers_mut());
+        }
         answer.headers_mut().insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),

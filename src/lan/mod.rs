@@ -25,6 +25,7 @@ mod house;
 mod media;
 mod orders;
 mod page;
+mod prices;
 mod status;
 mod support;
 

@@ -18,6 +18,7 @@ use crate::clock::rfc3339;
 use crate::config::LanPort;
 use crate::language::Sentence;
 use crate::store::blobs::MediaReport;
+use crate::store::catalogue::SnapshotRun;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::outgoing::StreamStatus;
 use crate::telemetry::{Code, FlowStatus, Severity, UpdateStatus};
@@ -121,8 +122,44 @@ pub struct CatalogueStatus {
     pub caught_up: bool,
     /// Seconds since the pull last heard the platform.
     pub age_s: Option<u64>,
+    /// The state of the catalogue, as answers name it.
+    pub version: String,
+    /// A snapshot that is coming in; `null` when none is.
+    pub filling: Option<Filling>,
+    /// Items of the platform that could not be kept and are set aside; of many, the last hundred.
+    pub set_aside: u32,
     /// All media together.
     pub media_bytes: u64,
+}
+
+/// How far a snapshot has come.
+#[derive(Debug, Clone, Serialize)]
+pub struct Filling {
+    /// How urgent the part is that is coming in.
+    pub class: String,
+    /// Documents that have come.
+    pub documents: u64,
+    /// Of so many, as the platform announced.
+    pub of_documents: u64,
+    /// Bytes that have come.
+    pub bytes: u64,
+    /// Of a hundred.
+    pub percent: u8,
+}
+
+impl Filling {
+    fn of(run: &SnapshotRun) -> Self {
+        let (documents, of_documents) = (run.place.documents, run.documents());
+        let percent = documents.saturating_mul(100) / of_documents.max(1);
+        let part = run.plan.parts.get(run.place.part);
+        Self {
+            class: part.map(|part| part.class.clone()).unwrap_or_default(),
+            documents,
+            of_documents,
+            bytes: run.place.bytes,
+            percent: u8::try_from(percent.min(100)).unwrap_or(100),
+        }
+    }
 }
 
 /// The orders.
@@ -361,6 +398,14 @@ fn catalogue(house: &House) -> Result<CatalogueStatus, Box<Problem>> {
         collections,
         caught_up: house.store.catalogue.cursor()?.is_some(),
         age_s: house.catalogue_age_s(),
+        version: house.store.catalogue.version().to_string(),
+        filling: house
+            .store
+            .catalogue
+            .running_snapshot()?
+            .as_ref()
+            .map(Filling::of),
+        set_aside: house.store.catalogue.aside_count()?,
         media_bytes: house.store.blobs.total_bytes(),
     })
 }

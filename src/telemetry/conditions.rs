@@ -113,6 +113,9 @@ codes! {
     MediaWithoutPlace = "media.without_place", Warning,
         "There is not enough room on this box for all images and videos that are planned.",
         "Il n'y a pas assez de place dans cette box pour toutes les images et vidéos prévues.";
+    CatalogueDiffers = "pull.catalogue_differs", Warning,
+        "Some product data differ from the platform's and can't be repaired: please call support.",
+        "Des données produits diffèrent de celles de la plateforme et ne peuvent pas être réparées : appelez l'assistance.";
     OrderParked = "bus.order_parked", Warning,
         "An order arrived that could not be read. It is kept; please call support.",
         "Une commande reçue est illisible. Elle est conservée ; appelez l'assistance.";

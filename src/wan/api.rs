@@ -74,6 +74,27 @@ impl Api {
         })
     }
 
+    /// `GET` of a part of a resource from byte `from` on, if it still is what `etag` names; else all of it comes.
+    pub(super) fn get_from(
+        &self,
+        path: &str,
+        from: u64,
+        etag: Option<&str>,
+    ) -> Result<Answer, EgressError> {
+        let range = format!("bytes={from}-");
+        let mut headers = vec![("accept-encoding", "gzip, identity")];
+        if let Some(etag) = etag.filter(|_| from > 0) {
+            headers.extend([("range", &*range), ("if-range", etag)]);
+        }
+        self.ask(&Question {
+            method: Method::GET,
+            path,
+            headers: &headers,
+            body: None,
+            hold: Duration::ZERO,
+        })
+    }
+
     /// `POST` of a JSON body below the site, under an idempotency key.
     pub(super) fn post(
         &self,

@@ -1,6 +1,8 @@
 //! Lines of a stream, each of bounded length.
 
-use std::io::{self, BufRead};
+use std::io;
+
+use super::members::Places;
 
 /// A line, without its line feed.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,21 +18,35 @@ pub(super) struct LineReader<R> {
     reader: R,
     line: Vec<u8>,
     max_bytes: usize,
+    place: Option<u64>,
 }
 
-impl<R: BufRead> LineReader<R> {
+impl<R: Places> LineReader<R> {
     pub(super) fn new(reader: R, max_bytes: usize) -> Self {
         Self {
             reader,
             line: Vec::new(),
             max_bytes,
+            place: None,
         }
+    }
+
+    /// Where in the body, as sent, the last line began, if reading may begin anew there.
+    pub(super) fn place(&self) -> Option<u64> {
+        self.place
+    }
+
+    /// Bytes of the body, as sent, that were read so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.reader.taken()
     }
 
     /// The next line that is not empty, or `None` at the end. A last line may lack its line feed.
     pub(super) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.line.clear();
+            self.reader.fill_buf()?;
+            self.place = self.reader.place();
             let (mut seen, mut too_long) = (0_usize, false);
             loop {
                 let chunk = self.reader.fill_buf()?;
@@ -74,19 +90,29 @@ impl<R: BufRead> LineReader<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
-
     use super::*;
+    use crate::wan::members::Counted;
+
+    /// A few bytes a read make every line span several reads.
+    struct Trickle<'a>(&'a [u8]);
+
+    impl io::Read for Trickle<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let few = out.len().min(3);
+            self.0.read(&mut out[..few])
+        }
+    }
 
     fn lines(text: &str, max_bytes: usize) -> Vec<String> {
-        // A tiny buffer makes every line span several reads.
-        let mut reader = LineReader::new(BufReader::with_capacity(3, text.as_bytes()), max_bytes);
+        let mut reader = LineReader::new(Counted::new(Trickle(text.as_bytes()), 0), max_bytes);
         let mut lines = Vec::new();
         while let Some(line) = reader.next_line().unwrap() {
             lines.push(match line {
                 Line::Text(text) => String::from_utf8_lossy(text).into_owned(),
                 Line::TooLong => "<too long>".to_owned(),
             });
+            let place = usize::try_from(reader.place().unwrap()).unwrap();
+            assert!(place == 0 || text.as_bytes()[place - 1] == b'\n');
         }
         lines
     }

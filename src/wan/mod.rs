@@ -22,6 +22,7 @@ pub mod credentials;
 pub mod egress;
 mod lines;
 mod media;
+mod members;
 mod outcome;
 mod pull;
 mod push;
@@ -291,7 +292,7 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
     };
     if config.pull.enabled {
         let client = client(Worker::Pull);
-        let report = PullReport::new(telemetry, Arc::clone(clock));
+        let report = PullReport::new(telemetry, store.catalogue.clone(), Arc::clone(clock));
         let pull = Pull::new(
             api(&client),
             store.catalogue.clone(),

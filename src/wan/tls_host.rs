@@ -21,6 +21,9 @@ pub(crate) struct Certificate {
     pub(crate) valid_until: Option<(i32, u8, u8)>,
 }
 
+/// An answer with this header is the last of its connection.
+const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
+
 /// A host on loopback; its thread ends with the process.
 pub(crate) struct TlsHost {
     pub(crate) url: String,
@@ -96,6 +99,9 @@ impl TlsHost {
                         let _ = seen.send(head);
                         let _ = stream.get_mut().write_all(&bytes);
                         let _ = stream.get_mut().flush();
+                        if bytes.windows(CLOSE.len()).any(|part| part == CLOSE) {
+                            return;
+                        }
                     }
                 });
             }

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::store::catalogue::DocumentChange;
+use crate::store::catalogue::checksum::Sum;
+use crate::store::catalogue::{DocumentChange, SnapshotPlan};
 
 /// Names and ids longer than this are refused: they are keys, not texts.
 const MAX_KEY_BYTES: usize = 256;
@@ -116,11 +117,11 @@ pub fn read_snapshot_line(text: &[u8]) -> Result<SnapshotLine, UnreadableItem> {
 
 /// A page of the change feed.
 #[derive(Debug)]
-pub struct FeedPage {
+pub struct FeedPage<'a> {
     /// Readable changes, in their order.
     pub changes: Vec<DocumentChange>,
-    /// The others.
-    pub unreadable: Vec<UnreadableItem>,
+    /// The others, with what came.
+    pub unreadable: Vec<(UnreadableItem, &'a RawValue)>,
     /// Opaque cursor after this page.
     pub next: String,
     /// Nothing newer is there now.
@@ -131,7 +132,7 @@ pub struct FeedPage {
 ///
 /// # Errors
 /// When the page itself is none.
-pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage, UnreadableItem> {
+pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage<'_>, UnreadableItem> {
     #[derive(Deserialize)]
     struct Page<'a> {
         #[serde(borrow)]
@@ -147,13 +148,13 @@ pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage, Unreadab
     let mut changes = Vec::with_capacity(page.items.len());
     let mut unreadable = Vec::new();
     for item in page.items {
-        let item = match item.get().as_bytes() {
-            item if item.len() > max_item => Err(UnreadableItem::TooLong(max_item)),
-            item => read_item(item),
+        let read = match item.get().as_bytes() {
+            text if text.len() > max_item => Err(UnreadableItem::TooLong(max_item)),
+            text => read_item(text),
         };
-        match item {
+        match read {
             Ok(change) => changes.push(change),
-            Err(why) => unreadable.push(why),
+            Err(why) => unreadable.push((why, item)),
         }
     }
     Ok(FeedPage {
@@ -162,6 +163,72 @@ pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage, Unreadab
         next: page.next,
         caught_up: page.caught_up,
     })
+}
+
+/// Parts of a snapshot at most; a plan with more is refused.
+const MAX_PARTS: usize = 64;
+
+/// What a snapshot consists of.
+///
+/// # Errors
+/// When it is no plan, or one with too many parts.
+pub fn read_snapshot_plan(text: &[u8]) -> Result<SnapshotPlan, UnreadableItem> {
+    let plan: SnapshotPlan = serde_json::from_slice(text).map_err(|error| shape(&error))?;
+    let named = |text: &str| (1..=MAX_KEY_BYTES).contains(&text.len());
+    if !named(&plan.snapshot) {
+        return Err(UnreadableItem::Key("snapshot"));
+    }
+    if !named(&plan.cursor) {
+        return Err(UnreadableItem::Key("cursor"));
+    }
+    if plan.parts.len() > MAX_PARTS || !plan.parts.iter().all(|part| named(&part.part)) {
+        return Err(UnreadableItem::Key("parts"));
+    }
+    Ok(plan)
+}
+
+/// What the platform's documents add up to.
+#[derive(Debug, Deserialize)]
+pub struct Checksums {
+    /// The place in the feed they are true at.
+    pub cursor: String,
+    /// Of each collection, or of each bucket of one.
+    #[serde(alias = "collections", alias = "buckets")]
+    pub sums: Vec<Checksum>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+pub struct Checksum {
+    /// Which collection; empty in a list of buckets.
+    #[serde(default)]
+    pub collection: String,
+    /// Which bucket; 0 in a list of collections.
+    #[serde(default)]
+    pub bucket: u8,
+    /// Documents.
+    pub count: i64,
+    /// Their numbers added, sixteen hexadecimal digits.
+    pub sum: String,
+}
+
+impl Checksum {
+    /// As the store keeps it; `None` when the digits are none.
+    #[must_use]
+    pub fn sum(&self) -> Option<Sum> {
+        Some(Sum {
+            count: self.count,
+            sum: u64::from_str_radix(&self.sum, 16).ok()?,
+        })
+    }
+}
+
+/// Reads what the platform's documents add up to.
+///
+/// # Errors
+/// When it is something else.
+pub fn read_checksums(text: &[u8]) -> Result<Checksums, UnreadableItem> {
+    serde_json::from_slice(text).map_err(|error| shape(&error))
 }
 
 /// Body of `POST /events`.

@@ -62,6 +62,9 @@ fn status() -> Status {
         },
         flows: Vec::new(),
         catalogue: CatalogueStatus {
+            version: "g-1".to_owned(),
+            filling: None,
+            set_aside: 0,
             collections: Vec::new(),
             documents: 1_234_567,
             caught_up: true,

@@ -45,6 +45,8 @@ pub struct Change {
     pub seq: i64,
     /// The document, JSON; `None` when it was deleted.
     pub body: Option<Vec<u8>>,
+    /// Of its `prices`, the entry that holds now.
+    pub price: Option<Vec<u8>>,
 }
 
 /// A page of the feed.
@@ -91,7 +93,7 @@ impl Catalogue {
             }
             let limit_to = limit_to.clamp(1, LIST_BOUND);
             let mut query = conn.prepare_cached(
-                "SELECT collection, id, version, seq, body FROM documents
+                "SELECT collection, id, version, seq, body, price FROM documents
                  WHERE seq > ?1 AND (body IS NOT NULL OR seq > ?2) ORDER BY seq LIMIT ?3",
             )?;
             // One more than asked tells whether something lies beyond.
@@ -110,6 +112,7 @@ impl Catalogue {
                     version: row.get(2)?,
                     seq: row.get(3)?,
                     body,
+                    price: row.get(5)?,
                 });
             }
             let seq = match items.last() {

@@ -4,16 +4,22 @@
 //! tells readers of the local feed to start over. Its commits are therefore not fsynced one by one (`NORMAL`): a
 //! power cut may take the last of them, documents and cursor together, and the next pull brings them again.
 
+mod adopt;
 mod apply;
+mod aside;
+pub mod checksum;
 mod feed;
+mod price;
 mod read;
 mod schema;
 mod snapshot;
+mod switch;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use rusqlite::Connection;
 use serde_json::value::RawValue;
@@ -28,10 +34,12 @@ use crate::clock::Clock;
 use crate::units::ByteSize;
 
 pub use apply::Applied;
+pub use aside::{ASIDE_BOUND, ASIDE_HEAD, Aside};
 pub use feed::{Change, Changes, ChangesPage, FeedCursor, ParseCursorError};
 pub use read::{CollectionCount, Stored};
 pub use schema::{BARCODE_COLLECTION, MEDIA_COLLECTION, TOMBSTONE_BOUND, TOMBSTONES_KEPT_MS};
-pub use snapshot::{SnapshotEnd, SnapshotRun};
+pub use snapshot::{SnapshotEnd, SnapshotPart, SnapshotPlace, SnapshotPlan, SnapshotRun};
+pub use switch::SWITCH_SLICE;
 
 /// Items one read gives at most, whatever was asked.
 pub const LIST_BOUND: usize = 1000;
@@ -59,6 +67,18 @@ pub struct Catalogue {
     pub(super) writer: Writer,
     room: Arc<Room>,
     generation: Arc<str>,
+    /// Number of the last change that is committed.
+    seq: Arc<AtomicI64>,
+}
+
+/// What names a state of the catalogue: the generation of its database and the number of the last change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogueVersion(String);
+
+impl std::fmt::Display for CatalogueVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 pub(super) const fn plan(cache: ByteSize) -> Plan {
@@ -98,12 +118,16 @@ impl Catalogue {
                 |row| row.get(0),
             )
             .map_err(sqlite("read the generation of"))?;
+        adopt::adopt(&conn, clock.wall_ms()).map_err(sqlite("add up the documents of"))?;
         // A new database remembers deletions from now on.
         conn.execute(
             "UPDATE facts SET value = ?1 WHERE name = 'horizon_ms' AND value = 0",
             [clock.wall_ms()],
         )
         .map_err(sqlite("note the horizon of"))?;
+        let seq = read::fact(&conn, "seq").map_err(sqlite("read the last change of"))?;
+        let seq = Arc::new(AtomicI64::new(seq.unwrap_or(0)));
+        let committed = Arc::clone(&seq);
         let readers = Readers::open(path, plan.cache_kib * 3, Arc::clone(&suspicion))
             .map_err(sqlite("open for reading"))?;
         let readers = Arc::new(readers);
@@ -118,7 +142,12 @@ impl Catalogue {
                 clock,
                 events,
                 housekeeping: Box::new(feed::keep_house),
-                after_commit: Box::new(move |conn| db::bound_wal(conn, &wal_of, &wal_readers)),
+                after_commit: Box::new(move |conn| {
+                    if let Ok(Some(seq)) = read::fact(conn, "seq") {
+                        committed.store(seq, Ordering::Relaxed);
+                    }
+                    db::bound_wal(conn, &wal_of, &wal_readers);
+                }),
             },
         )?;
         Ok(Self {
@@ -126,7 +155,15 @@ impl Catalogue {
             readers,
             room,
             generation: generation.into(),
+            seq,
         })
+    }
+
+    /// The state that a read begun now sees, or a newer one.
+    #[must_use]
+    pub fn version(&self) -> CatalogueVersion {
+        let seq = self.seq.load(Ordering::Relaxed);
+        CatalogueVersion(format!("{}-{seq:x}", self.generation))
     }
 
     /// Writes answered so far.

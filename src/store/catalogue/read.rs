@@ -1,6 +1,6 @@
 //! Reading documents: points in microseconds, pages with a bound.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::{Catalogue, LIST_BOUND, PAGE_BYTES_BOUND};
@@ -24,6 +24,8 @@ pub struct Stored {
     pub etag: String,
     /// The document, JSON, byte for byte as it came.
     pub body: Vec<u8>,
+    /// Of its `prices`, the entry that holds now, byte for byte as it came.
+    pub price: Option<Vec<u8>>,
 }
 
 /// A collection and how many documents it has.
@@ -43,7 +45,7 @@ impl Catalogue {
     pub fn document(&self, collection: &str, id: &str) -> Result<Option<Stored>, ReadError> {
         self.readers.read(|conn| {
             conn.prepare_cached(
-                "SELECT collection, id, version, seq, body FROM documents
+                "SELECT collection, id, version, seq, body, price FROM documents
                  WHERE collection = ?1 AND id = ?2 AND body IS NOT NULL",
             )?
             .query_row((collection, id), |row| self.stored(row))
@@ -58,7 +60,7 @@ impl Catalogue {
     pub fn by_barcode(&self, code: &str) -> Result<Vec<Stored>, ReadError> {
         self.readers.read(|conn| {
             conn.prepare_cached(
-                "SELECT collection, id, version, seq, body FROM barcodes JOIN documents USING (doc)
+                "SELECT collection, id, version, seq, body, price FROM barcodes JOIN documents USING (doc)
                  WHERE code = ?1 AND body IS NOT NULL LIMIT ?2",
             )?
             .query_map((code, limit(SAME_BARCODE)), |row| self.stored(row))?
@@ -79,7 +81,7 @@ impl Catalogue {
     ) -> Result<Vec<Stored>, ReadError> {
         self.readers.read(|conn| {
             let mut query = conn.prepare_cached(
-                "SELECT collection, id, version, seq, body FROM documents
+                "SELECT collection, id, version, seq, body, price FROM documents
                  WHERE collection = ?1 AND id > ?2 AND body IS NOT NULL ORDER BY id LIMIT ?3",
             )?;
             let mut rows = query.query((collection, after_id, limit(limit_to.min(LIST_BOUND))))?;
@@ -128,11 +130,7 @@ impl Catalogue {
     }
 
     fn fact<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<Option<T>, ReadError> {
-        self.readers.read(|conn| {
-            conn.prepare_cached("SELECT value FROM facts WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
-                .optional()
-        })
+        self.readers.read(|conn| fact(conn, name))
     }
 
     fn stored(&self, row: &Row<'_>) -> rusqlite::Result<Stored> {
@@ -145,8 +143,18 @@ impl Catalogue {
             // No number is given twice within a generation, so this names one content.
             etag: format!("\"{}-{seq:x}\"", self.generation),
             body: row.get(4)?,
+            price: row.get(5)?,
         })
     }
+}
+
+pub(super) fn fact<T: rusqlite::types::FromSql>(
+    conn: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<T>> {
+    conn.prepare_cached("SELECT value FROM facts WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn limit(items: usize) -> i64 {

@@ -4,14 +4,18 @@
 pub const BARCODE_COLLECTION: &str = "products";
 /// Collection whose documents name media files.
 pub const MEDIA_COLLECTION: &str = "media";
+/// Collections whose documents may carry `prices` with dates.
+pub const PRICED_COLLECTIONS: [&str; 2] = ["products", "prices"];
 /// How long a deletion is remembered for readers of the feed that were away.
 pub const TOMBSTONES_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 /// Deletions remembered at most; above it the oldest go first, and late readers refetch.
 pub const TOMBSTONE_BOUND: i64 = 200_000;
 
 // `seq` numbers changes for the local feed. `seen` holds the documents a running snapshot found unchanged; what it
-// wrote has a `seq` above its start, so together they are all it held.
-pub(super) const MIGRATIONS: &[&str] = &["
+// wrote has a `seq` above its start, so together they are all it held. `documents.price` is the entry of `prices` that
+// holds now, `dated` when it is to be looked at again (NULL: no date lies ahead).
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     INSERT INTO facts VALUES
         ('generation', lower(hex(randomblob(6)))), ('seq', 0), ('run', 0),
@@ -38,4 +42,28 @@ pub(super) const MIGRATIONS: &[&str] = &["
 
     CREATE TABLE collections (name TEXT PRIMARY KEY, live INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE seen (doc INTEGER PRIMARY KEY);
-"];
+    ",
+    "
+    ALTER TABLE documents ADD COLUMN price BLOB;
+    CREATE TABLE dated (doc INTEGER PRIMARY KEY, next_ms INTEGER);
+    CREATE INDEX dated_next ON dated (next_ms) WHERE next_ms IS NOT NULL;
+    INSERT INTO facts VALUES ('priced_ms', 0);
+
+    CREATE TABLE checksums (
+        collection TEXT NOT NULL,
+        bucket INTEGER NOT NULL,
+        live INTEGER NOT NULL,
+        sum INTEGER NOT NULL,
+        PRIMARY KEY (collection, bucket)
+    ) WITHOUT ROWID;
+    INSERT INTO facts SELECT 'unsummed', 1 WHERE EXISTS (SELECT 1 FROM documents);
+
+    CREATE TABLE set_aside (
+        n INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        head BLOB NOT NULL
+    );
+    ",
+];

@@ -164,6 +164,7 @@ mod tests {
 
     fn stored(id: &str, body: &str) -> Stored {
         Stored {
+            price: None,
             collection: MEDIA_COLLECTION.into(),
             id: id.into(),
             version: 1,

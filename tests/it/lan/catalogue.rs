@@ -202,3 +202,56 @@ fn pages_that_nobody_takes_have_a_bound_and_single_documents_are_served_on() {
         (served.get(PORT, "/v1/documents/large").status == 200).then_some(())
     });
 }
+
+#[test]
+fn every_answer_names_the_state_of_the_catalogue_a_refusal_too() {
+    let served = Served::start();
+    let version = |answer: &super::client::Answer| {
+        let version = answer.header("comptoir-catalogue-version");
+        version.expect("every answer has one").to_owned()
+    };
+    let first = version(&served.get(PORT, "/v1/changes"));
+    served.publish(&[("products", "p1", 1, Some("{}"))]);
+    let then = crate::kitchen::wait_for("another state", || {
+        let then = version(&served.get(PORT, "/v1/documents/products/p1"));
+        (then != first).then_some(then)
+    });
+    for path in [
+        "/v1/documents/products",
+        "/v1/changes",
+        "/v1/documents/products/none",
+        "/v1/nowhere",
+    ] {
+        assert_eq!(version(&served.get(PORT, path)), then, "{path}");
+    }
+    let stranger = served.stranger(PORT, "GET", "/v1/changes").send();
+    assert_eq!((stranger.status, version(&stranger)), (401, then));
+}
+
+#[test]
+fn a_price_is_switched_when_its_moment_comes_and_devices_are_told() {
+    let served = Served::start();
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    let body = format!(
+        r#"{{"barcodes":["9"],"prices":[{{"amount":"2.00"}},{{"amount": "1.50","valid_from":"{soon}"}}]}}"#
+    );
+    served.publish(&[("products", "p1", 1, Some(&body))]);
+    let ask = || served.get(PORT, "/v1/documents/products/p1");
+    let before = ask();
+    assert_eq!(before.json()["price"]["amount"], "2.00");
+    let cursor = served.get(PORT, "/v1/changes").json()["next"].clone();
+    let after = crate::kitchen::wait_for("the offer", || {
+        let answer = ask();
+        (answer.json()["price"]["amount"] == "1.50").then_some(answer)
+    });
+    assert!(jiff::Timestamp::now() >= soon, "not before its moment");
+    assert_ne!(after.header("etag"), before.header("etag"));
+    assert_eq!(after.json()["data"], before.json()["data"]);
+    assert_eq!(after.json()["version"], 1);
+    let path = format!("/v1/changes?cursor={}", cursor.as_str().unwrap());
+    let told = served.get(PORT, &path).json();
+    assert_eq!(told["items"][0]["id"], "p1");
+    assert_eq!(told["items"][0]["price"]["amount"], "1.50");
+    let found = served.get(PORT, "/v1/barcodes/9").json();
+    assert_eq!(found["items"][0]["price"]["amount"], "1.50");
+}

@@ -72,7 +72,7 @@ fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
     );
     fs::write(&site_file, &text).unwrap();
     // The first rounds die within the snapshot.
-    platform.arm("slow:400000", "api", 3, None, "/snapshot");
+    platform.arm("slow:400000", "api", 3, None, "/descriptions");
     let mut sent = BTreeSet::new();
     for round in 0..ROUNDS {
         for n in 0..ORDERS_A_ROUND {
@@ -101,7 +101,7 @@ fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
         (platform.queued() == 0).then_some(())
     });
     eventually("the catalogue follows the feed", || {
-        (platform.asked(&["/feed"]) > 0).then_some(())
+        (platform.asked(&["/checksums\""]) > 0).then_some(())
     });
     drop(server);
 

@@ -1,5 +1,6 @@
 //! The WAN side against the real platform emulator, over TLS with its own authority.
 
+mod bulk;
 mod bus;
 mod kill;
 mod logs;

@@ -96,6 +96,11 @@ impl Platform {
 
     /// One call of the control API, which must succeed.
     pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Value {
+        let text = self.text_of(method, path, headers, body);
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    fn text_of(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}/control/{path}", self.text("control_url")));
@@ -107,9 +112,14 @@ impl Platform {
         } else {
             self.control.run(request.body(body).unwrap()).unwrap()
         };
-        let text = answer.body_mut().read_to_string().unwrap();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_string()
+            .unwrap();
         assert!(answer.status().is_success(), "{method} {path}: {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        text
     }
 
     pub fn put_document(&self, collection: &str, id: &str, data: &Value) {
@@ -119,6 +129,41 @@ impl Platform {
 
     pub fn delete_document(&self, collection: &str, id: &str) {
         self.call("DELETE", &format!("documents/{collection}/{id}"), &[], b"");
+    }
+
+    /// The same, and the feed never tells of it.
+    pub fn put_in_silence(&self, collection: &str, id: &str, data: &Value) {
+        let path = format!("documents/{collection}/{id}?silent=1");
+        self.call("PUT", &path, &[], data.to_string().as_bytes());
+    }
+
+    /// Deletes, and the feed never tells of it.
+    pub fn delete_in_silence(&self, collection: &str, id: &str) {
+        let path = format!("documents/{collection}/{id}?silent=1");
+        self.call("DELETE", &path, &[], b"");
+    }
+
+    /// Makes documents `g0`, `g1`, … of about `bytes` bytes.
+    pub fn generate(&self, collection: &str, count: u32, bytes: u32) {
+        self.generate_from(collection, 0, count, bytes);
+    }
+
+    /// The same from `g{from}` on.
+    pub fn generate_from(&self, collection: &str, from: u32, count: u32, bytes: u32) {
+        let wanted = serde_json::json!({"count": count, "bytes": bytes, "from": from});
+        let path = format!("documents/{collection}/generate");
+        self.call("POST", &path, &[], wanted.to_string().as_bytes());
+    }
+
+    /// All documents of a collection by id, a line each.
+    pub fn documents(&self, collection: &str) -> Vec<String> {
+        let text = self.text_of("GET", &format!("documents/{collection}"), &[], b"");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// No snapshot is kept any more.
+    pub fn drop_snapshots(&self) {
+        self.call("DELETE", "snapshots", &[], b"");
     }
 
     /// Loads `count` products `p0`, `p1`, …

@@ -119,6 +119,13 @@ impl Shop {
         streams.remove(name).unwrap_or_default()
     }
 
+    /// The same with its data in `dir`.
+    pub fn in_dir(mut self, dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        self.dir = tempfile::tempdir_in(dir).unwrap();
+        self
+    }
+
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

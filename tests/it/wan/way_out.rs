@@ -123,5 +123,5 @@ fn an_outage_in_the_middle_of_everything_costs_time_and_nothing_else() {
         .all(|code| shop.condition(*code).is_none())
         .then_some(())
     });
-    assert_eq!(platform.asked(&["/snapshot"]), 1);
+    assert_eq!(platform.asked(&["/snapshot\""]), 1);
 }

@@ -1,0 +1,128 @@
+//! What a large catalogue may cost: memory that does not grow with it, a disk that fills up and heals.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use comptoir::telemetry::Code;
+
+use super::platform::{Platform, SITE, TOKEN, eventually};
+use super::pull::holds_what_the_platform_holds;
+use super::shop::Shop;
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Server {
+    /// Of the kernel's account of the process, kilobytes.
+    fn kib(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let size = line.unwrap().split_whitespace().next();
+        size.unwrap().parse().unwrap()
+    }
+}
+
+/// Far below what is pulled, far above what batches, caches and buffers may take.
+const MAX_GROWTH_KIB: u64 = 40 * 1024;
+
+#[test]
+fn the_memory_of_the_server_does_not_grow_with_the_catalogue() {
+    let platform = Platform::start();
+    let (documents, bytes) = (1200, 64 * 1024);
+    platform.generate("products", documents, bytes);
+    let dir = tempfile::tempdir().unwrap();
+    let site_file = dir.path().join("site.toml");
+    let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
+        unreachable!("four bytes less two are two")
+    };
+    let text = format!(
+        "[site]\nsite_id = \"{SITE}\"\n\
+         [wan]\napi_url = \"{}\"\ntoken = \"{TOKEN}\"\nretry_first_ms = 100\n\
+         [wan.trust]\nca_files = [\"{}\"]\n[wan.bus]\nenabled = false\n\
+         [lan]\nbind = \"127.78.{a}.{b}\"\nport_offset = 3000\n[discovery]\nenabled = false\n\
+         [store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
+        platform.text("api_url"),
+        platform.ca_file().display(),
+        dir.path().join("data").display(),
+    );
+    fs::write(&site_file, text).unwrap();
+    platform.arm("status:503", "api", 1, None, "/snapshot");
+    let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
+        .arg("--site-file")
+        .arg(&site_file)
+        .arg("serve")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Server(child);
+    eventually("the server asks for the first time", || {
+        platform.faults_are_spent().then_some(())
+    });
+    let before = server.kib("VmHWM:");
+    eventually("all is pulled", || {
+        (platform.asked(&["/checksums\""]) > 0).then_some(())
+    });
+    let growth = server.kib("VmHWM:").saturating_sub(before);
+    let pulled = u64::from(documents) * u64::from(bytes) / 1024;
+    assert!(
+        growth < MAX_GROWTH_KIB && growth * 3 / 2 < pulled,
+        "{growth} KiB more for {pulled} KiB pulled"
+    );
+}
+
+/// Names the small file system, and makes this process the child.
+const CHILD_DIR: &str = "COMPTOIR_FULL_PULL_DIR";
+const ME: &str = "wan::bulk::a_full_disk_stops_the_pull_and_room_lets_it_go_on";
+
+#[test]
+fn a_full_disk_stops_the_pull_and_room_lets_it_go_on() {
+    if let Ok(dir) = std::env::var(CHILD_DIR) {
+        return pull_onto(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!(
+            "mount -t tmpfs -o size=60m none \"${CHILD_DIR}\" && exec \"$0\" --exact {ME}"
+        ))
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD_DIR, dir.path())
+        .output()
+        .expect("unshare (util-linux) is installed");
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn pull_onto(dir: &Path) {
+    let platform = Platform::start();
+    platform.generate("products", 4000, 2000);
+    let filler_path = dir.join("filler");
+    // Some batches fit, not all: what is left to orders is never touched.
+    fs::write(&filler_path, vec![1; 36 << 20]).unwrap();
+    let shop = Shop::of(&platform).in_dir(&dir.join("data")).start();
+    eventually("the pull stands still", || {
+        // Asked again and again, and nothing more is kept.
+        let tries = platform.asked(&["/descriptions"]);
+        (tries >= 4 && shop.documents("products") > 0).then_some(())
+    });
+    assert!(shop.documents("products") < 4000);
+    assert_eq!(shop.store().catalogue.cursor().unwrap(), None);
+    assert!(shop.store().damaged().is_empty());
+    fs::remove_file(filler_path).unwrap();
+    shop.filled();
+    assert!(shop.metric("comptoir_pull_resumed_total") > 0);
+    assert_eq!(shop.condition(Code::FeedItemRefused), None);
+    holds_what_the_platform_holds(&shop, &platform, &["products"]);
+}
