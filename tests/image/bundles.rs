@@ -9,18 +9,22 @@ use crate::vm::script;
 pub const GOOD_VERSION: &str = "test-good";
 pub const BROKEN_VERSION: &str = "test-broken";
 
-/// Makes both in `dir` and returns their paths; the good one has the binary of the image itself.
-pub fn make(dir: &Path) -> [PathBuf; 2] {
+/// Where the bundle of a version lies.
+pub fn path(dir: &Path, version: &str) -> PathBuf {
+    dir.join(version).join(format!("comptoir-{version}.raucb"))
+}
+
+/// Makes both in `dir`; the good one has the binary of the image itself.
+pub fn make(dir: &Path) {
     fs::create_dir_all(dir).unwrap();
     let good_path = script("cross", &["--print-path"]);
     let broken_path = dir.join("broken-server");
     fs::write(&broken_path, "#!/bin/sh\nexit 1\n").unwrap();
     fs::set_permissions(&broken_path, fs::Permissions::from_mode(0o755)).unwrap();
-    [
+    for (version, binary) in [
         (GOOD_VERSION, good_path.trim()),
         (BROKEN_VERSION, broken_path.to_str().unwrap()),
-    ]
-    .map(|(version, binary)| {
+    ] {
         let out = dir.join(version);
         let out_text = out.to_str().unwrap();
         script(
@@ -36,6 +40,5 @@ pub fn make(dir: &Path) -> [PathBuf; 2] {
                 out_text,
             ],
         );
-        out.join(format!("comptoir-{version}.raucb"))
-    })
+    }
 }

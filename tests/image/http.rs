@@ -64,6 +64,18 @@ pub fn get(url: &str, token: Option<&str>) -> Result<Answer, NoAnswer> {
     answer(request.call())
 }
 
+/// A request that must be answered with success.
+pub fn send(method: &str, url: &str, body: impl Into<Vec<u8>>) -> Answer {
+    let request = ureq::http::Request::builder()
+        .method(method)
+        .uri(url)
+        .body(body.into())
+        .unwrap();
+    let answer = answer(agent().run(request)).unwrap();
+    assert!(answer.status < 300, "{method} {url}: {answer:?}");
+    answer
+}
+
 /// A POST of JSON; `key` is the `Idempotency-Key`.
 pub fn post(
     url: &str,

@@ -37,8 +37,10 @@ const CASES: &[Case] = &[
     case!(cases::faults::hung_server_comes_back_and_no_connection_is_refused),
     case!(cases::faults::every_acknowledged_order_survives_a_power_cut),
     case!(cases::faults::damaged_data_partition_is_repaired_or_made_anew),
-    case!(cases::update::good_update_is_tried_and_kept),
-    case!(cases::update::broken_update_is_rolled_back),
+    case!(cases::rollout::ordered_version_is_fetched_tried_kept_and_told),
+    case!(
+        cases::rollout::ordered_version_that_does_not_work_is_rolled_back_and_told_with_its_reason
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::http;
 use crate::vm::{Vm, build_dir, eventually};
 
 pub const SITE: &str = "image-test";
@@ -90,6 +93,30 @@ impl Platform {
             process.kill().ok();
             process.wait().ok();
         }
+    }
+
+    fn control_url(&self, path: &str) -> String {
+        format!("http://{}:8446/control/{path}", self.address)
+    }
+
+    /// Orders a version for the box, by force, and returns the roll-out's number.
+    pub fn order_rollout(&self, version: &str, bundle_path: &Path) -> i64 {
+        let sleep = serde_json::json!({"sleep": "00:00:02"});
+        http::send("PUT", &self.control_url("controllers"), sleep.to_string());
+        let bundle = fs::read(bundle_path).unwrap();
+        let url = self.control_url(&format!("rollouts?version={version}"));
+        http::send("POST", &url, bundle).json()["id"]
+            .as_i64()
+            .unwrap()
+    }
+
+    /// A roll-out with all that was said of it.
+    pub fn rollout(&self, id: i64) -> Value {
+        let all = http::get(&self.control_url("rollouts"), None)
+            .unwrap()
+            .json();
+        let all = all["rollouts"].as_array().unwrap();
+        all.iter().find(|one| one["id"] == id).unwrap().clone()
     }
 
     pub fn ca_path(&self) -> PathBuf {

@@ -106,11 +106,6 @@ impl Shell {
         }
     }
 
-    /// Starts something whose end is not waited for.
-    pub fn start(&mut self, command: &str) {
-        writeln!(self.stream, "{command} </dev/null >/dev/null 2>&1 &").unwrap();
-    }
-
     /// What comes before `text`, if it comes in time.
     fn hear(&mut self, text: &str, within: Duration) -> Option<String> {
         let deadline = Instant::now() + within;

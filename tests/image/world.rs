@@ -30,6 +30,7 @@ pub struct World {
     pub shell: Shell,
     pub boot_report: Value,
     token: Option<String>,
+    bundles_dir: PathBuf,
     /// Held as long as the LAN is used; given back by the operating system however we end.
     _lan_lock: File,
 }
@@ -59,7 +60,9 @@ impl World {
         let (lan, lan_lock) = take_lan();
         let mut vm = Vm::on_a_fresh_lan(lan, &dir.join("box"), &stick_dir);
         let platform = Platform::start(&vm, &dir.join("platform"), &catalogue_path);
-        fill_stick(&stick_dir, &dir, &platform.ca_path(), &vm.address(1));
+        let bundles_dir = dir.join("bundles");
+        bundles::make(&bundles_dir);
+        fill_stick(&stick_dir, &platform.ca_path(), &vm.address(1));
         let shell = vm.power_on();
         let mut world = Self {
             vm,
@@ -67,6 +70,7 @@ impl World {
             shell,
             boot_report: Value::Null,
             token: None,
+            bundles_dir,
             _lan_lock: lan_lock,
         };
         world.wait_for_boot();
@@ -113,6 +117,11 @@ impl World {
         self.token.clone().unwrap()
     }
 
+    /// The bundle of a version that [`bundles::make`] made.
+    pub fn bundle(&self, version: &str) -> PathBuf {
+        bundles::path(&self.bundles_dir, version)
+    }
+
     /// A GET with the device's token that must be answered.
     pub fn get(&mut self, port: u16, path: &str) -> Answer {
         let token = self.token();
@@ -154,15 +163,11 @@ fn catalogue() -> String {
     lines
 }
 
-/// What an installer brings: settings, the private authority; and two bundles for the tests of updates.
-fn fill_stick(stick_dir: &Path, dir: &Path, ca_path: &Path, proxy: &str) {
-    let bundles: [PathBuf; 2] = bundles::make(&dir.join("bundles"));
+/// What an installer brings: settings, the private authority.
+fn fill_stick(stick_dir: &Path, ca_path: &Path, proxy: &str) {
     fs::remove_dir_all(stick_dir).ok();
     fs::create_dir_all(stick_dir).unwrap();
     fs::copy(ca_path, stick_dir.join("ca.pem")).unwrap();
-    for bundle in bundles {
-        fs::copy(&bundle, stick_dir.join(bundle.file_name().unwrap())).unwrap();
-    }
     let (site, token, key_name, key) = (
         platform::SITE,
         platform::TOKEN,
@@ -176,6 +181,9 @@ claim_code = "{CLAIM_CODE}"
 
 [wan]
 token = "{token}"
+
+[wan.rollouts]
+poll_min_s = 2
 
 [wan.proxy]
 url = "http://{proxy}:3128"

@@ -1,6 +1,6 @@
 //! The cases, by what they are about.
 
 pub mod faults;
+pub mod rollout;
 pub mod serving;
 pub mod system;
-pub mod update;
