@@ -11,6 +11,8 @@ mod full_disk;
 mod kitchen;
 mod lan;
 mod power_cut;
+mod rauc_bench;
+mod rollout;
 mod server_kill;
 mod shop;
 mod supervisor;

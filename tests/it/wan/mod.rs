@@ -5,7 +5,7 @@ mod bus;
 mod kill;
 mod logs;
 mod media;
-mod platform;
+pub mod platform;
 mod proxy;
 mod proxy_peers;
 mod pull;
