@@ -124,7 +124,7 @@ with check("rollouts: what is closed takes no further feedback"):
     assert rollout(number)["status"] == "finished"
 
 with check("rollouts: an action of nobody's is not known"):
-    refused(lambda ddi: ddi.deploymentBase["9999"](), 404)
+    refused(lambda ddi: ddi.deploymentBase["9999"]("0"), 404)
 
 with check("rollouts: a failure closes the action"):
     number = order("version=2.1")
