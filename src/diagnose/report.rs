@@ -70,7 +70,12 @@ impl Report {
     #[must_use]
     pub fn make(asked: &Asked, scope: Scope) -> Self {
         let (checks, flows) = match scope {
-            Scope::Flow(flow) => (Vec::new(), flows::ask(asked, Some(flow))),
+            Scope::Flow(flow) => {
+                // Settings that are refused are not the ones that were asked about.
+                let refused = asked.refused.is_some();
+                let checks = refused.then(|| checks::ask_settings(asked));
+                (Vec::from_iter(checks), flows::ask(asked, Some(flow)))
+            }
             Scope::Everything => {
                 let about_box = thread::spawn({
                     let asked = asked.clone();
@@ -148,7 +153,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut asked = asked(dir.path());
         asked.refused = Some("site.toml:2: …".to_owned());
-        let report = Report::make(&asked, Scope::Everything);
-        assert_eq!(report.exit_code, 3);
+        for scope in [Scope::Everything, Scope::Flow(FlowId::Logs)] {
+            assert_eq!(Report::make(&asked, scope).exit_code, 3);
+        }
     }
 }

@@ -165,6 +165,12 @@ pub(super) fn ask_all(asked: &Asked) -> Vec<Answer> {
         .collect()
 }
 
+/// The first question alone.
+pub(super) fn ask_settings(asked: &Asked) -> Answer {
+    let (name, question, ask) = QUESTIONS[0];
+    answer(name, question, ask(asked))
+}
+
 /// Asked last: the answers of hosts outside tell the time. `skew_s` is how far the box is ahead of them.
 pub(super) fn ask_clock(asked: &Asked, skew_s: Option<i64>) -> Answer {
     answer("clock", CLOCK, clock::ask(asked, skew_s))

@@ -58,11 +58,11 @@ fn of_protocol(refused: &Refused, error: &rustls::Error) -> ConnectError {
             }
             _ => Cause::TlsOther,
         };
-        return ConnectError::new(
-            cause,
-            phase,
-            format!("plain HTTP instead of TLS: {status_line}"),
-        );
+        let detail = format!("plain HTTP instead of TLS: {status_line}");
+        let status = status_line.split(' ').nth(1);
+        let mut failure = ConnectError::new(cause, phase, detail);
+        failure.evidence.status = status.and_then(|status| status.parse().ok());
+        return failure;
     }
     let cause = match error {
         rustls::Error::PeerIncompatible(_)

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod bus;
+mod check;
 mod kill;
 mod logs;
 mod media;

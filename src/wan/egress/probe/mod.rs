@@ -269,10 +269,15 @@ impl<'p> Way<'p> {
                 open(&prober.tls, stream, &patience, proxy, (host, port), until)
             })?;
         }
+        let is_direct = self.proxy.is_none();
         let mut secured = self.step(StepName::Tls, |until| {
             patience.until(until);
-            let until = Until::at(until, Cause::TlsTimeout);
-            let secured = prober.tls.secure(stream, host, Phase::Tls, until)?;
+            let deadline = Until::at(until, Cause::TlsTimeout);
+            let secured = prober.tls.secure(stream, host, Phase::Tls, deadline);
+            let secured = secured.map_err(|error| match error.evidence.status {
+                Some(_) if is_direct => who_speaks_plainly(error, &addresses, host, until),
+                _ => Failure::from(error),
+            })?;
             let version = secured.conn.protocol_version();
             let version = version.and_then(|version| version.as_str());
             let seen = Said::same(version.unwrap_or_default().replace("v1_", " 1."));
@@ -406,6 +411,46 @@ fn open(
     }
     let seen = Said::new("the proxy opens the way", "le proxy ouvre le passage");
     Ok((stream, seen))
+}
+
+/// A web server without TLS stands where the host should be. To TLS it answers with whatever its program makes of it; asked
+/// as a browser would, a network's login page shows itself by where it leads.
+fn who_speaks_plainly(
+    error: ConnectError,
+    addresses: &[SocketAddr],
+    host: &str,
+    until: Instant,
+) -> Failure {
+    let failure = Failure::from(error);
+    let deadline = Until::at(until, Cause::TcpTimeout);
+    let Ok(stream) = dial(addresses, deadline, &Stop::default()) else {
+        return failure;
+    };
+    let mut socket = Socket::new(stream);
+    socket.patience().until(until);
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    let Ok(answer) = Message::exchange(&mut socket, request.as_bytes()) else {
+        return failure;
+    };
+    let cause = match answer.status {
+        200 | 300..=399 | 511 => Cause::CaptivePortal,
+        _ => failure.cause,
+    };
+    let words = answer.own_words();
+    Failure {
+        cause,
+        seen: Said::new(
+            format!("a web page in plain text instead of TLS: {words}"),
+            format!("une page web en clair au lieu de TLS : {words}"),
+        ),
+        ..failure
+    }
+    .with(|evidence| {
+        evidence.status = Some(answer.status);
+        evidence.led_to = answer.leads_to();
+    })
 }
 
 fn ask(stream: &mut Secured, question: &Question, authority: &str) -> Done<Option<i64>> {
