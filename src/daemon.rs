@@ -184,7 +184,12 @@ pub fn serve(
         rollouts: Some(RolloutSetup {
             box_id: identity.id().to_owned(),
             update: config.update.clone(),
-            updater: Box::new(BoxUpdater::new(data_dir, restart.clone(), shutdown.clone())),
+            updater: Box::new(BoxUpdater::new(
+                data_dir,
+                config.lan.addr(LanPort::Front),
+                restart.clone(),
+                shutdown.clone(),
+            )),
         }),
         store: store.clone(),
         telemetry,

@@ -1,5 +1,6 @@
 //! The box's slots, as roll-outs need them: RAUC, the boot history and, for the restart, the supervisor.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use crate::update::boot::BootFacts;
 use crate::update::boot_control::{BootControl, BootControlError, Rauc};
 use crate::update::history::History;
 use crate::update::install::{InstallError, Now, Wish, install};
+use crate::update::probe::platform_is_up;
 use crate::version::running;
 use crate::wan::rollouts::{InstallBundleError, Standing, Updater};
 
@@ -29,6 +31,8 @@ impl RestartWish {
 /// The real one.
 pub(super) struct BoxUpdater {
     data_dir: PathBuf,
+    /// Where this box's own front port is asked.
+    front: SocketAddr,
     facts: BootFacts,
     hardware: Option<String>,
     control: Rauc,
@@ -37,9 +41,15 @@ pub(super) struct BoxUpdater {
 }
 
 impl BoxUpdater {
-    pub(super) fn new(data_dir: &Path, restart: RestartWish, shutdown: Shutdown) -> Self {
+    pub(super) fn new(
+        data_dir: &Path,
+        front: SocketAddr,
+        restart: RestartWish,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
+            front,
             facts: BootFacts::of_this_boot(),
             hardware: None,
             control: Rauc::default(),
@@ -84,8 +94,8 @@ impl Updater for BoxUpdater {
         let now = Now {
             facts: &self.facts,
             version: running(),
-            // It has just ordered this.
-            platform_is_up: true,
+            // As the gate of the trial will ask: it has ordered this, but data may not come for another reason.
+            platform_is_up: platform_is_up(self.front) == Some(true),
         };
         let wish = Wish {
             bundle_path,
@@ -136,7 +146,9 @@ mod tests {
     fn a_trial_of_another_boot_waits_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let restart = RestartWish::default();
-        let mut updater = BoxUpdater::new(dir.path(), restart.clone(), Shutdown::default());
+        let front = SocketAddr::from(([127, 0, 0, 1], 1));
+        let end = Shutdown::default();
+        let mut updater = BoxUpdater::new(dir.path(), front, restart.clone(), end);
         let standing = updater.standing();
         assert_eq!((standing.in_trial, standing.staged), (false, None));
         assert_eq!(standing.version, running());
