@@ -161,6 +161,7 @@ pub fn serve(
     let dispatching = runtime.spawn(dispatch.run(shutdown.clone()));
     let discovering = discovery(&runtime, &mut sockets, &config, &identity, &dispatcher)
         .map(|discovery| runtime.spawn(discovery.run(shutdown.clone())));
+    let claim_code = claim_code(&config, data_dir)?;
     let lan = lan::start(
         runtime.handle(),
         listeners(&mut sockets),
@@ -170,7 +171,7 @@ pub fn serve(
             devices: config.devices.clone(),
             store: store.clone(),
             identity: Arc::clone(&identity),
-            claim_code: claim_code(&config, data_dir)?,
+            claim_code: claim_code.clone(),
             clock: Arc::clone(&clock),
             time: time.clone(),
             telemetry: telemetry.clone(),
@@ -194,6 +195,8 @@ pub fn serve(
         store: store.clone(),
         telemetry,
         time,
+        identity: Arc::clone(&identity),
+        claim_code,
         data_dir: data_dir.clone(),
         shutdown: shutdown.clone(),
         outgoing: Outgoing {

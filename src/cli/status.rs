@@ -85,6 +85,31 @@ fn lines(status: &Value) -> Vec<String> {
         text(&platform["orders"]),
         text(&platform["media"])
     ));
+    let (time, enrolment) = (&status["time"], &status["enrolment"]);
+    lines.push(format!(
+        "enrolment  {}{}",
+        match enrolment["state"].as_str().unwrap_or("?") {
+            "by_settings" => "by the site file".to_owned(),
+            "not_enrolled" => "the platform was not reached yet".to_owned(),
+            "waiting_for_claim" =>
+                "waits to be claimed with the code printed on the box".to_owned(),
+            "enrolled" => format!("since {}", since(&enrolment["since_ms"])),
+            "revoked" => "revoked by the platform".to_owned(),
+            other => other.to_owned(),
+        },
+        enrolment["valid_until_ms"]
+            .as_i64()
+            .and_then(rfc3339)
+            .map_or_else(String::new, |until| format!(", credentials until {until}"))
+    ));
+    lines.push(format!(
+        "time       {}, {}",
+        text(&time["quality"]),
+        time["confirmed_s_ago"].as_u64().map_or_else(
+            || "confirmed by no host yet".to_owned(),
+            |ago| format!("confirmed {ago} s ago")
+        )
+    ));
     lines.push(format!(
         "catalogue  {} documents, {}",
         number(&catalogue["documents"]),
@@ -115,6 +140,8 @@ mod tests {
             "orders": { "waiting": 3, "to_send": 4, "parked": 5 },
             "catalogue": { "documents": 9, "age_s": null },
             "device_count": 2,
+            "time": { "quality": "weak", "confirmed_s_ago": 7 },
+            "enrolment": { "state": "enrolled", "since_ms": 0, "valid_until_ms": 1000 },
         });
         let text = lines(&status).join("\n");
         assert!(
@@ -122,6 +149,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("wan.api_unreachable: No answer."), "{text}");
+        assert!(
+            text.contains(
+                "enrolment  since 1970-01-01T00:00:00Z, credentials until 1970-01-01T00:00:01Z"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("time       weak, confirmed 7 s ago"),
+            "{text}"
+        );
         assert!(
             text.contains("3 wait for a device, 4 to be told to the platform, 5 set aside"),
             "{text}"

@@ -66,7 +66,7 @@ pub fn well_known(house: &House) -> Answered {
         &json!({
             "box_id": house.identity.id(),
             "box_key": hex(&house.identity.public_key()),
-            "site_id": house.site.site_id,
+            "site_id": house.site_id(),
             "version": version::running(),
             "ports": ports,
             "command_port": house.devices.command_port,

@@ -102,6 +102,16 @@ pub struct House {
 }
 
 impl House {
+    /// The shop: the settings' or, once the box was claimed, the platform's; empty before.
+    pub(super) fn site_id(&self) -> String {
+        if self.site.site_id.is_empty() {
+            let enrolment = self.telemetry.standing.enrolment();
+            enrolment.site_id.unwrap_or_default()
+        } else {
+            self.site.site_id.clone()
+        }
+    }
+
     pub(super) fn new(deps: LanDeps, open: BTreeSet<LanPort>, shutdown: Shutdown) -> Self {
         let counts = open
             .iter()

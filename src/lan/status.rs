@@ -21,7 +21,7 @@ use crate::store::blobs::MediaReport;
 use crate::store::catalogue::SnapshotRun;
 use crate::store::{CollectionCount, Lane, LaneCounts, StateCount};
 use crate::telemetry::outgoing::StreamStatus;
-use crate::telemetry::{Code, FlowStatus, Severity, UpdateStatus};
+use crate::telemetry::{Code, EnrolmentStatus, FlowStatus, Severity, UpdateStatus};
 use crate::version;
 use crate::wan::time::TimeStatus;
 
@@ -238,6 +238,8 @@ pub struct Status {
     pub media: MediaReport,
     /// The orders.
     pub orders: OrdersStatus,
+    /// How the box stands with the platform.
+    pub enrolment: EnrolmentStatus,
     /// New versions ordered by the platform.
     pub update: UpdateStatus,
     /// The devices; at most 200 are named.
@@ -283,7 +285,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
     let devices = house.store.devices.list();
     Ok(Status {
         box_id: house.identity.id().to_owned(),
-        site_id: house.site.site_id.clone(),
+        site_id: house.site_id(),
         site_name: house.site.name.clone(),
         version: version::running(),
         now: rfc3339(now_ms).unwrap_or_default(),
@@ -297,6 +299,7 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         catalogue: catalogue(house)?,
         media: house.store.blobs.report(),
         orders: orders(house)?,
+        enrolment: house.telemetry.standing.enrolment(),
         update: house.telemetry.update.read(),
         device_count: devices.len(),
         devices: devices

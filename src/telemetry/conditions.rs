@@ -146,6 +146,9 @@ codes! {
     SettingsRefused = "config.site_refused", Critical,
         "The shop's settings have a mistake and are not used: please call support.",
         "Les réglages du magasin contiennent une erreur et ne sont pas utilisés : appelez l'assistance.";
+    Revoked = "enrol.revoked", Warning,
+        "The platform no longer counts this box among its shops. The shop goes on with what the box holds; please call support.",
+        "La plateforme ne compte plus cette box parmi ses magasins. Le magasin continue avec ce que contient la box ; appelez l'assistance.";
     ClockUnsure = "clock.unsure", Warning,
         "The box does not know what time it is: dates it shows may be wrong.",
         "La box ne connaît pas l'heure : les dates affichées peuvent être fausses.";

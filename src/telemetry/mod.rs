@@ -8,12 +8,14 @@ mod flows;
 mod logs;
 mod metrics;
 pub mod outgoing;
+mod standing;
 mod update;
 
 pub use conditions::{Code, Condition, Conditions, Severity};
 pub use flows::{FlowBoard, FlowSetup, FlowState, FlowStatus, Trouble, Try};
 pub use logs::{chain, start_logs};
 pub use metrics::{Counter, Gauge, Metrics};
+pub use standing::{EnrolmentState, EnrolmentStatus, Standing};
 pub use update::{LastUpdate, OrderedUpdate, UpdateBoard, UpdateState, UpdateStatus, UpdateWait};
 
 use outgoing::SentBoard;
@@ -27,6 +29,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// How the flows to the internet stand.
     pub flows: FlowBoard,
+    /// How the box stands with the platform.
+    pub standing: Standing,
     /// What left for support, in numbers.
     pub sent: SentBoard,
     /// How roll-outs stand.

@@ -140,8 +140,14 @@ impl Credentials {
             site_id: self.site_id()?,
             token: self.api_token()?,
             version,
-            is_renewable: self.0.settings.token.is_empty(),
+            is_renewable: self.is_renewable(),
         })
+    }
+
+    /// Whether the API's token comes from enrolment, and not from the settings.
+    #[must_use]
+    pub fn is_renewable(&self) -> bool {
+        self.0.settings.token.is_empty()
     }
 
     /// For the bus that brings orders.

@@ -20,6 +20,7 @@ mod bus;
 pub mod contract;
 pub mod credentials;
 pub mod egress;
+mod enrol;
 mod lines;
 mod media;
 mod members;
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{UpdateConfig, WanConfig};
+use crate::identity::{BoxIdentity, Secret};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, Topic};
 use crate::telemetry::outgoing::Outgoing;
@@ -60,6 +62,7 @@ use bus::Bus;
 use contract::FlowId;
 use credentials::Credentials;
 use egress::{Client, Egress};
+use enrol::{Enrol, EnrolParts};
 use media::Media;
 use pull::{Pull, PullReport};
 use push::Push;
@@ -83,6 +86,10 @@ pub struct WanParts {
     pub telemetry: Telemetry,
     /// The box's best time, and its clocks.
     pub time: PlatformTime,
+    /// Who the box is, and what proves that a person has it in hands.
+    pub identity: Arc<BoxIdentity>,
+    /// The code printed on the box.
+    pub claim_code: Secret,
     /// Where small facts are kept: the data folder.
     pub data_dir: PathBuf,
     /// The end.
@@ -184,6 +191,7 @@ impl Wan {
         let setup = parts.rollouts.take();
         let mut list = workers(&parts, &egress, &handle);
         list.push(ask_time(&parts, &egress));
+        list.push(enrol(&parts, &egress));
         let pump = ship(&mut parts, &egress, &handle, &mut list);
         list.extend(setup.and_then(|setup| rollouts(&parts, setup, &egress, &handle)));
         let mut watched = Vec::new();
@@ -233,6 +241,24 @@ impl WanParts {
     }
 }
 
+/// The worker that brings credentials.
+fn enrol(parts: &WanParts, egress: &Egress) -> Started {
+    let client = egress.client(Worker::Enrol.flow());
+    let work = Enrol::new(
+        EnrolParts {
+            client: client.clone(),
+            api_url: parts.config.api_url.clone(),
+            identity: Arc::clone(&parts.identity),
+            claim_code: parts.claim_code.clone(),
+            credentials: parts.credentials.clone(),
+            time: parts.time.clone(),
+            telemetry: parts.telemetry.clone(),
+        },
+        &parts.data_dir,
+    );
+    (Worker::Enrol, vec![client], Box::new(work))
+}
+
 /// The worker that asks for the time: every host in use, the required one first.
 fn ask_time(parts: &WanParts, egress: &Egress) -> Started {
     let config = &parts.config;
@@ -251,7 +277,7 @@ fn ask_time(parts: &WanParts, egress: &Egress) -> Started {
             time: parts.time.clone(),
             hosts,
             store: parts.store.clone(),
-            conditions: parts.telemetry.conditions.clone(),
+            telemetry: parts.telemetry.clone(),
             shutdown: parts.shutdown.clone(),
         },
         &parts.data_dir,

@@ -38,11 +38,13 @@ pub enum Worker {
     Support,
     /// New versions.
     Rollouts,
+    /// Credentials.
+    Enrol,
 }
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pull,
         Self::Bus,
         Self::Push,
@@ -51,6 +53,7 @@ impl Worker {
         Self::Logs,
         Self::Support,
         Self::Rollouts,
+        Self::Enrol,
     ];
 
     /// Its name in logs and thread names.
@@ -65,6 +68,7 @@ impl Worker {
             Self::Logs => "logs",
             Self::Support => "support",
             Self::Rollouts => "rollouts",
+            Self::Enrol => "enrol",
         }
     }
 
@@ -72,7 +76,7 @@ impl Worker {
     #[must_use]
     pub const fn flow(self) -> FlowId {
         match self {
-            Self::Pull | Self::Push | Self::Time | Self::Rollouts => FlowId::Api,
+            Self::Pull | Self::Push | Self::Time | Self::Rollouts | Self::Enrol => FlowId::Api,
             Self::Bus => FlowId::Bus,
             Self::Media => FlowId::Media,
             Self::Logs => FlowId::Logs,

@@ -10,12 +10,6 @@ impl Platform {
         self.call("DELETE", "faults", &[], b"");
     }
 
-    /// The platform's time is so far ahead of this machine's.
-    pub fn set_clock(&self, offset_s: i64) {
-        let body = serde_json::json!({ "offset_s": offset_s });
-        self.call("PUT", "clock", &[], body.to_string().as_bytes());
-    }
-
     /// How long a message received from the site's queue stays locked.
     pub fn set_lock(&self, lock: Duration) {
         let body = serde_json::json!({ "lock_ms": u64::try_from(lock.as_millis()).unwrap() });

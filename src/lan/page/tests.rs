@@ -81,6 +81,7 @@ fn status() -> Status {
             outbox: Vec::new(),
         },
         update: crate::telemetry::UpdateStatus::default(),
+        enrolment: crate::telemetry::EnrolmentStatus::default(),
         devices: vec![DeviceStatus {
             device_id: "d1".into(),
             name: "<b>Bar".into(),

@@ -23,7 +23,7 @@ use crate::identity::dice;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::restamp::Restamp;
-use crate::telemetry::{Code, Conditions, chain};
+use crate::telemetry::{Code, Telemetry, chain};
 use crate::wan::contract::FlowId;
 use crate::wan::egress::{Cause, Client, EgressError, Request};
 use crate::wan::worker::{Life, Next, StepError, Work};
@@ -51,7 +51,7 @@ pub(in crate::wan) struct AskTimeParts {
     /// Of each host that is in use; the required one first.
     pub(in crate::wan) hosts: Vec<(Client, String)>,
     pub(in crate::wan) store: Store,
-    pub(in crate::wan) conditions: Conditions,
+    pub(in crate::wan) telemetry: Telemetry,
     pub(in crate::wan) shutdown: Shutdown,
 }
 
@@ -157,6 +157,7 @@ impl AskTime {
                 delta_ms: step.delta_ms,
             })?;
             self.parts
+                .telemetry
                 .conditions
                 .restamp(step.since_ms, until_ms, step.delta_ms);
         }
@@ -180,10 +181,11 @@ impl AskTime {
         let time = &self.parts.time;
         let unsure_for = time.monotonic().saturating_sub(self.started_at);
         if time.quality() >= Quality::Weak {
-            self.parts.conditions.clear(Code::ClockUnsure);
+            self.parts.telemetry.conditions.clear(Code::ClockUnsure);
         } else if unsure_for >= UNSURE_SHOWS {
             let detail = format!("{:?}", time.quality()).to_lowercase();
             self.parts
+                .telemetry
                 .conditions
                 .raise(Code::ClockUnsure, detail, time.now_ms());
         }
@@ -229,7 +231,7 @@ impl AskTime {
 impl Work for AskTime {
     fn step(&mut self, life: &Life) -> Result<Next, StepError> {
         self.keep_floor();
-        let mut required = Ok(());
+        let (mut required, mut has_stepped) = (Ok(()), false);
         for (client, url) in &self.parts.hosts {
             if self.parts.shutdown.is_triggered() {
                 return Ok(Next::Again);
@@ -240,6 +242,7 @@ impl Work for AskTime {
                 Ok(Some(sample)) => {
                     if let Some(step) = self.parts.time.consider(sample) {
                         self.step_over(step)?;
+                        has_stepped = true;
                     }
                 }
                 Ok(None) => {
@@ -252,6 +255,9 @@ impl Work for AskTime {
                     }
                 }
             }
+        }
+        if has_stepped {
+            self.kept_at = None;
         }
         self.keep_floor();
         self.tell_quality();
@@ -377,7 +383,7 @@ mod tests {
             time,
             hosts,
             store: store.clone(),
-            conditions: Conditions::default(),
+            telemetry: Telemetry::default(),
             shutdown: Shutdown::default(),
         };
         Bench {
@@ -556,7 +562,7 @@ mod tests {
         let api = host(&Certificate::default(), "302 Found");
         let mut bench = bench("1970-01-01T00:00:00Z", 30, &[(FlowId::Api, &api)]);
         bench.round().unwrap();
-        let conditions = bench.work.parts.conditions.clone();
+        let conditions = bench.work.parts.telemetry.conditions.clone();
         assert!(!conditions.holds(Code::ClockUnsure), "not at once");
         bench.work.started_at = Duration::ZERO;
         let late = Duration::from_secs(601);

@@ -3,6 +3,7 @@
 mod bulk;
 mod bus;
 mod check;
+mod enrol;
 mod kill;
 mod logs;
 mod media;
@@ -16,4 +17,5 @@ mod rollouts;
 mod shipping;
 mod shop;
 mod squid;
+mod time;
 mod way_out;

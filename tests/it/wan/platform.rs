@@ -206,6 +206,40 @@ impl Platform {
         self.call("PUT", "offline", &[], body.to_string().as_bytes());
     }
 
+    /// The platform's time is `offset_s` ahead of this machine's.
+    pub fn set_clock(&self, offset_s: i64) {
+        let body = serde_json::json!({ "offset_s": offset_s });
+        self.call("PUT", "clock", &[], body.to_string().as_bytes());
+    }
+
+    /// The one box that showed itself.
+    pub fn enrolling(&self) -> Option<Value> {
+        let boxes = self.call("GET", "enrol", &[], b"");
+        boxes["boxes"].as_array().unwrap().first().cloned()
+    }
+
+    /// Somebody types a claim code at the platform: the status that answers.
+    pub fn claim(&self, code: &str) -> u16 {
+        let request =
+            ureq::http::Request::post(format!("{}/control/enrol/claim", self.text("control_url")));
+        let body = serde_json::json!({ "code": code }).to_string();
+        let answer = self.control.run(request.body(body.as_bytes()).unwrap());
+        answer.unwrap().status().as_u16()
+    }
+
+    /// `revoke` or `rotate` what the one box was handed.
+    pub fn enrolled(&self, act: &str) {
+        let known = self.enrolling().unwrap();
+        let path = format!("enrol/{}/{act}", known["box_id"].as_str().unwrap());
+        self.call("POST", &path, &[], b"");
+    }
+
+    /// Tokens the one box was handed so far.
+    pub fn handed_out(&self) -> u64 {
+        let known = self.enrolling();
+        known.map_or(0, |known| known["handed_out"].as_u64().unwrap())
+    }
+
     pub fn order(&self, order_id: &str) {
         let body = serde_json::json!({"order_id": order_id, "lines": [{"name": "Café crème"}]});
         self.call("POST", "orders", &[], body.to_string().as_bytes());

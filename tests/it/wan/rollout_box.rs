@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use comptoir::clock::SystemClock;
 use comptoir::config::Config;
 use comptoir::digest::Digest;
+use comptoir::identity::{BoxIdentity, Secret};
 use comptoir::shutdown::Shutdown;
 use comptoir::store::Store;
 use comptoir::telemetry::{Telemetry, UpdateStatus, UpdateWait};
@@ -17,6 +18,7 @@ use comptoir::wan::time::PlatformTime;
 use comptoir::wan::{RolloutSetup, Wan, WanHandle, WanParts};
 
 use super::platform::{PATIENCE, Platform, SITE, TOKEN, eventually};
+use super::shop::CLAIM_CODE;
 
 /// Slots in memory. Clones share them.
 #[derive(Clone)]
@@ -159,6 +161,8 @@ impl RolloutBox {
             store,
             telemetry: telemetry.clone(),
             time: PlatformTime::new(clock),
+            identity: Arc::new(BoxIdentity::from_seed([7; 32])),
+            claim_code: Secret::new(CLAIM_CODE),
             data_dir: self.dir.path().to_owned(),
             shutdown: shutdown.clone(),
         })

@@ -1,15 +1,16 @@
 //! A box's store and WAN side in this process, set up by a site file as an installer would write it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comptoir::clock::{Clock, SystemClock};
 use comptoir::config::Config;
+use comptoir::identity::{BoxIdentity, Secret};
 use comptoir::shutdown::Shutdown;
 use comptoir::store::Store;
 use comptoir::store::catalogue::Stored;
 use comptoir::telemetry::outgoing::{self, Outgoing, StreamStatus};
-use comptoir::telemetry::{Code, Telemetry, start_logs};
+use comptoir::telemetry::{Code, EnrolmentStatus, Telemetry, start_logs};
 use comptoir::wan::credentials::Credentials;
 use comptoir::wan::time::PlatformTime;
 use comptoir::wan::time::floor::Floor;
@@ -20,6 +21,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 use super::platform::{KEY, KEY_NAME, LOGS_KEY, PATIENCE, Platform, SITE, TOKEN, eventually};
+
+/// The code printed on the box.
+pub const CLAIM_CODE: &str = "AB12-CD34-EF";
 
 pub struct Shop {
     dir: tempfile::TempDir,
@@ -126,6 +130,13 @@ impl Shop {
         self
     }
 
+    /// The same without anything the platform hands out.
+    pub fn unenrolled(self) -> Self {
+        self.with(&format!("site_id = \"{SITE}\""), "site_id = \"\"")
+            .with(&format!("token = \"{TOKEN}\""), "token = \"\"")
+            .with(&format!("key_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n"), "")
+    }
+
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -164,6 +175,10 @@ impl Shop {
             store: store.clone(),
             telemetry: telemetry.clone(),
             time,
+            identity: Arc::new(
+                BoxIdentity::load_or_create(&self.dir.path().join("identity.key")).unwrap(),
+            ),
+            claim_code: Secret::new(CLAIM_CODE),
             data_dir: self.dir.path().to_path_buf(),
             shutdown: shutdown.clone(),
             outgoing: Outgoing {
@@ -205,6 +220,15 @@ impl Shop {
 
     pub fn time(&self) -> PlatformTime {
         self.running().wan.time()
+    }
+
+    pub fn enrolment(&self) -> EnrolmentStatus {
+        self.running().telemetry.standing.enrolment()
+    }
+
+    /// Below the box's data folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub fn condition(&self, code: Code) -> Option<String> {

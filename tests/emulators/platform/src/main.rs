@@ -12,6 +12,7 @@ mod catalogue;
 mod certificates;
 mod control;
 mod ddi;
+mod enrol;
 mod intake;
 mod percent;
 mod platform;

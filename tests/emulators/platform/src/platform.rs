@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::api::checksums::Sums;
+use crate::enrol::Enrolment;
 use crate::intake::Intake;
 use crate::serve::Flow;
 use crate::serve::fault::Faults;
@@ -52,6 +53,8 @@ pub struct Platform {
     pub sums: Mutex<Option<Arc<Sums>>>,
     /// The time of the platform.
     pub clock: Clock,
+    /// Boxes that enrol.
+    pub enrol: Enrolment,
     /// Told at every change of a document.
     pub documents_changed: watch::Sender<()>,
     /// Told at every stored event.
@@ -84,6 +87,7 @@ impl Platform {
             intake: Intake::default(),
             sums: Mutex::default(),
             clock: Clock::default(),
+            enrol: Enrolment::default(),
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),
             messages_changed: watch::Sender::new(()),

@@ -13,6 +13,7 @@ use hyper::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 
 use crate::ddi;
+use crate::enrol;
 use crate::percent;
 use crate::platform::Platform;
 use crate::serve::body::Payload;
@@ -24,8 +25,13 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
     if ddi::is_ddi(request.uri().path()) {
         return ddi::answer(request, platform).await;
     }
-    if !authorized(&request, &platform.credentials.token) {
-        return unauthorized();
+    if enrol::is_enrolment(request.uri().path()) {
+        return enrol::answer(request, platform).await;
+    }
+    match is_authorized(&request, platform).await {
+        Ok(true) => {}
+        Ok(false) => return unauthorized(),
+        Err(error) => return store_failed(&error),
     }
     let segments = percent::segments(request.uri().path());
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -78,7 +84,11 @@ pub fn store_failed(error: &StoreError) -> Reply {
     )
 }
 
-fn authorized(request: &Request<Payload>, token: &str) -> bool {
+/// With the site's own token, or one that enrolment handed out for it.
+async fn is_authorized(
+    request: &Request<Payload>,
+    platform: &Arc<Platform>,
+) -> Result<bool, StoreError> {
     let given = request
         .headers()
         .get(AUTHORIZATION)
@@ -86,7 +96,14 @@ fn authorized(request: &Request<Payload>, token: &str) -> bool {
     let (scheme, credential) = given
         .and_then(|value| value.split_once(' '))
         .unwrap_or_default();
-    scheme.eq_ignore_ascii_case("bearer") && credential.trim() == token
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(false);
+    }
+    let (credential, known) = (credential.trim(), &platform.credentials);
+    Ok(
+        credential == known.token
+            || enrol::is_token_good(platform, credential, &known.site).await?,
+    )
 }
 
 fn unauthorized() -> Reply {

@@ -4,6 +4,7 @@
 mod blobs;
 mod bus;
 mod documents;
+mod enrol;
 mod events;
 mod faults;
 mod logs;
@@ -130,6 +131,7 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("DELETE", ["documents", collection, id]) => {
             documents::delete(call, platform, collection, id).await
         }
+        (_, ["enrol", path @ ..]) => enrol::route(call, platform, path).await,
         ("POST", ["orders"]) => bus::order(call, platform).await,
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
         (_, ["rollouts", path @ ..]) => rollouts::route(call, platform, path).await,

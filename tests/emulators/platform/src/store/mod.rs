@@ -10,6 +10,7 @@
 //! | `entities`, `messages`, `seen_messages` | the bus: queues, topics, subscriptions; messages; ids for duplicate detection |
 //! | `blobs` | names and properties of blobs; the bytes are in `blobs/` by SHA-256 |
 //! | `rollouts`, `rollout_feedback`, `controllers` | hawkBit's actions, what boxes said of them, the boxes |
+//! | `boxes`, `tokens` | boxes that enrolled, and what they were handed |
 //! | `settings` | the incarnation (part of every cursor), the horizon, kept changes |
 //!
 //! One connection writes. A snapshot reads on a connection of its own, so a slow client holds up nobody.
@@ -17,8 +18,8 @@
 
 pub mod blobs;
 pub mod documents;
+pub mod enrolment;
 pub mod entities;
-
 pub mod events;
 pub mod feed;
 pub mod messages;
@@ -159,5 +160,11 @@ CREATE TABLE IF NOT EXISTS rollouts(id INTEGER PRIMARY KEY AUTOINCREMENT, body T
 CREATE TABLE IF NOT EXISTS rollout_feedback(
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   rollout INTEGER NOT NULL, at_ms INTEGER NOT NULL, about TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS boxes(
+  box_id TEXT PRIMARY KEY, public_key BLOB NOT NULL, version TEXT NOT NULL, claim BLOB NOT NULL, state TEXT NOT NULL,
+  site TEXT NOT NULL, claimed_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL, signed_text TEXT NOT NULL,
+  signature BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tokens(
+  token TEXT PRIMARY KEY, box_id TEXT NOT NULL, expires_ms INTEGER NOT NULL, renews INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS controllers(id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";

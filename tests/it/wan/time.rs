@@ -1,0 +1,139 @@
+//! The time, with the platform's own answers as its only source.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use comptoir::clock::{Clock, ManualClock, SystemClock};
+use comptoir::store::orders::Lane;
+use comptoir::telemetry::Code;
+use comptoir::wan::time::Quality;
+use jiff::Timestamp;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::platform::{Platform, eventually};
+use super::shop::Shop;
+
+/// A machine whose wall clock stands where it was set, while its monotonic time runs.
+struct StandingClock {
+    wall: ManualClock,
+    real: SystemClock,
+}
+
+impl StandingClock {
+    fn at(wall: &str) -> Arc<Self> {
+        Arc::new(Self {
+            wall: ManualClock::at(wall.parse().unwrap()),
+            real: SystemClock::default(),
+        })
+    }
+}
+
+impl Clock for StandingClock {
+    fn wall(&self) -> Timestamp {
+        self.wall.wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.real.monotonic()
+    }
+}
+
+/// How far the box's time is from the right one.
+fn off_ms(shop: &Shop) -> i64 {
+    shop.time().now_ms() - SystemClock::default().wall_ms()
+}
+
+#[test]
+fn a_box_of_1970_or_of_2080_pulls_pushes_and_receives_with_the_right_time() {
+    for wall in ["1970-01-01T00:00:10Z", "2080-06-01T00:00:00Z"] {
+        let platform = Platform::start();
+        platform.load_products(20);
+        platform.order("order-1");
+        let shop = Shop::of(&platform)
+            .with_clock(StandingClock::at(wall))
+            .start();
+        shop.filled();
+        eventually("the order comes", || {
+            (shop.order_ids() == ["order-1"]).then_some(())
+        });
+        eventually("two hosts agree", || {
+            (shop.time().quality() == Quality::Good).then_some(())
+        });
+        assert!(off_ms(&shop).abs() < 3000, "{wall}: {}", off_ms(&shop));
+        let body = RawValue::from_string("{}".to_owned()).unwrap();
+        let push = shop
+            .store()
+            .orders
+            .outbox_push(Lane::Orders, "test.stamped", body);
+        push.wait().unwrap();
+        let event = eventually("the event arrives", || platform.events().pop());
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:").to_string();
+        let occurred_at = event["occurred_at"].as_str().unwrap();
+        let last_hour = (Timestamp::now() - jiff::SignedDuration::from_mins(2))
+            .strftime("%Y-%m-%dT%H:")
+            .to_string();
+        assert!(
+            occurred_at.starts_with(&now) || occurred_at.starts_with(&last_hour),
+            "{wall}: {occurred_at}"
+        );
+        assert_eq!(shop.condition(Code::Unauthorized), None);
+        assert_eq!(shop.condition(Code::ClockUnsure), None);
+    }
+}
+
+#[test]
+fn a_machines_clock_that_jumps_while_the_box_works_changes_nothing() {
+    let platform = Platform::start();
+    platform.load_products(5);
+    let clock = StandingClock::at("2026-06-01T00:00:00Z");
+    let shop = Shop::of(&platform).with_clock(clock.clone()).start();
+    shop.filled();
+    eventually("two hosts agree", || {
+        (shop.time().quality() == Quality::Good).then_some(())
+    });
+    for (n, wall) in ["1970-01-01T00:00:00Z", "2099-01-01T00:00:00Z"]
+        .into_iter()
+        .enumerate()
+    {
+        clock.wall.set_wall(wall.parse().unwrap());
+        let id = format!("after-{n}");
+        platform.put_document("products", &id, &json!({"name": "New"}));
+        platform.order(&format!("order-{n}"));
+        eventually("the feed goes on", || shop.document("products", &id));
+        eventually("orders come", || {
+            (shop.order_ids().len() == n + 1).then_some(())
+        });
+        assert!(off_ms(&shop).abs() < 3000, "{wall}: {}", off_ms(&shop));
+    }
+    assert_eq!(shop.condition(Code::Unauthorized), None);
+}
+
+#[test]
+fn a_platform_whose_time_moves_is_followed_and_never_below_what_was_known() {
+    let platform = Platform::start();
+    platform.load_products(5);
+    let mut shop = Shop::of(&platform).start();
+    shop.filled();
+    eventually("two hosts agree", || {
+        (shop.time().quality() == Quality::Good).then_some(())
+    });
+    platform.set_clock(40 * 24 * 3600);
+    // Any answer by the way shows it; the hosts are then asked.
+    platform.put_document("products", "nudge", &json!({"name": "Nudge"}));
+    let forty_days_ms = 40 * 24 * 3_600_000_i64;
+    eventually("the time follows", || {
+        ((off_ms(&shop) - forty_days_ms).abs() < 5000).then_some(())
+    });
+    // Kept, it is the floor of the next start: a platform that is back in the past is not followed.
+    shop.stop();
+    platform.set_clock(0);
+    shop.start_again();
+    assert_eq!(shop.time().quality(), Quality::Floor);
+    assert!((off_ms(&shop) - forty_days_ms).abs() < 60_000);
+    platform.put_document("products", "late", &json!({"name": "Late"}));
+    eventually("the shop is served on", || {
+        shop.document("products", "late")
+    });
+    assert!((off_ms(&shop) - forty_days_ms).abs() < 60_000);
+}
