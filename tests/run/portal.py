@@ -1,6 +1,8 @@
 """The front page in a real browser: in French and in English, on a desk's width and on a phone's.
 
-usage: portal.py PORTAL_URL SCREENSHOT_DIR
+usage: portal.py PORTAL_URL SCREENSHOT_DIR CONTROL_URL
+
+CONTROL_URL is the platform's remote control: the page is also looked at while the platform is gone.
 
 Speaks WebDriver (W3C) to chromedriver with the standard library alone. Prints `ok NAME` or `FAILED NAME: why`.
 """
@@ -16,6 +18,10 @@ import urllib.request
 
 WIDTHS = {"desk": 1280, "phone": 390}
 LANGUAGES = {"fr": "Tout va bien", "en": "All is well"}
+BROKEN = {"fr": "coupée", "en": "broken"}
+FLOWS = 5
+# The page renews itself every five seconds; two failures in a row make a line a broken one.
+OUTAGE_SHOWS_WITHIN_S = 60
 DRIVER_STARTS_WITHIN_S = 30
 PAGE_SHOWS_WITHIN_S = 15
 
@@ -102,6 +108,14 @@ def check_page(browser, url, language, width_name, shots):
     for name in ("Kitchen screen", "Kiosk", "Demo shop"):
         if name not in text:
             yield f"does not name {name}"
+    wires = browser.run("return document.querySelectorAll('.wire').length")
+    if wires != FLOWS:
+        yield f"draws {wires} lines to the internet instead of {FLOWS}"
+    yield from check_form(browser, language)
+
+
+def check_form(browser, language):
+    """What holds in every state: language, width, nothing from elsewhere, no complaint."""
     if browser.run("return document.documentElement.lang") != language:
         yield "is marked as another language"
     wide = browser.run("return document.documentElement.scrollWidth - window.innerWidth")
@@ -118,16 +132,67 @@ def check_page(browser, url, language, width_name, shots):
         yield f"the browser complains: {complaints[0]}"
 
 
+def set_offline(control, offline):
+    request = urllib.request.Request(
+        control + "/control/offline", data=json.dumps({"offline": offline}).encode(), method="PUT"
+    )
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).close()
+
+
+def wait_for_text(browser, words, within_s):
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if words in browser.run("return document.body.innerText"):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def check_outage(browser, url, language, width_name, shots):
+    """The same while the platform is gone: the broken line comes first, says who can mend it, and stays as it was opened."""
+    browser.resize(WIDTHS[width_name])
+    browser.open(f"{url}/?lang={language}")
+    if not wait_for_text(browser, BROKEN[language], OUTAGE_SHOWS_WITHIN_S):
+        yield f"never says «{BROKEN[language]}»"
+    first = browser.run("return document.querySelector('.out').compareDocumentPosition(document.querySelector('.cards'))"
+                        " & Node.DOCUMENT_POSITION_FOLLOWING")
+    if not first:
+        yield "shows the broken line behind what works"
+    browser.run("window.before = document.querySelector('.wire'); document.querySelector('#why-api').open = true")
+    deadline = time.monotonic() + PAGE_SHOWS_WITHIN_S
+    while time.monotonic() < deadline and browser.run("return window.before.isConnected"):
+        time.sleep(0.5)
+    if browser.run("return window.before.isConnected"):
+        yield "does not renew itself"
+    if not browser.run("return document.querySelector('#why-api').open"):
+        yield "folds what was opened when it renews itself"
+    if "tcp_refused" not in browser.run("return document.querySelector('#why-api').innerText"):
+        yield "does not tell support the cause"
+    browser.screenshot(shots / f"portal-outage-{language}-{width_name}.png")
+    yield from check_form(browser, language)
+
+
+def report(name, wrong):
+    print(f"FAILED {name}: {'; '.join(wrong)}" if wrong else f"ok {name}", flush=True)
+
+
 def main():
-    url, shots = sys.argv[1], pathlib.Path(sys.argv[2])
+    url, shots, control = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
     shots.mkdir(parents=True, exist_ok=True)
     browser = Browser()
     try:
         for language in LANGUAGES:
             for width_name in WIDTHS:
                 wrong = list(check_page(browser, url, language, width_name, shots))
-                name = f"portal in {language} on a {width_name}"
-                print(f"FAILED {name}: {'; '.join(wrong)}" if wrong else f"ok {name}", flush=True)
+                report(f"portal in {language} on a {width_name}", wrong)
+        set_offline(control, True)
+        for language, width_name in (("fr", "desk"), ("en", "phone")):
+            wrong = list(check_outage(browser, url, language, width_name, shots))
+            report(f"portal in {language} on a {width_name} in an outage", wrong)
+        set_offline(control, False)
+        browser.open(f"{url}/?lang=en")
+        is_well = wait_for_text(browser, LANGUAGES["en"], OUTAGE_SHOWS_WITHIN_S)
+        report("portal after an outage", [] if is_well else ["never says that all is well again"])
     finally:
         browser.close()
 

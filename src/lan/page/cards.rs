@@ -5,16 +5,10 @@ use std::fmt::Write as _;
 use super::Page;
 use super::html::{Escaped, pill, tag};
 use crate::lan::status::{DeviceStatus, Level};
-use crate::language::Language;
 use crate::store::OrderState;
-use crate::telemetry::outgoing::StreamStatus;
-use crate::wan::time::Quality;
 
 /// Collections that are named; a shop's phone shows no more.
 const MAX_COLLECTIONS: usize = 6;
-
-/// Transfers that are shown; more would only flicker.
-const MAX_DOWNLOADS: usize = 3;
 
 impl Page<'_> {
     pub(super) fn cards(&self, html: &mut String) {
@@ -57,101 +51,6 @@ impl Page<'_> {
         html.push_str("</dl></section>");
     }
 
-    /// What the box itself is busy with: its time, images and videos, what it sends for support.
-    fn machine(&self, html: &mut String) {
-        let status = self.status;
-        head(html, &self.say("The box", "La box"), "");
-        html.push_str("<dl>");
-        let (level, quality) = match status.time.quality {
-            Quality::Good => (Level::Good, self.say("confirmed", "confirmée")),
-            Quality::Weak => (Level::Good, self.say("by one host", "selon un hôte")),
-            Quality::Floor => (Level::Warning, self.say("earliest possible", "au plus tôt")),
-            Quality::Unset => (Level::Notice, self.say("not confirmed", "non confirmée")),
-        };
-        let now = status.now.get(11..16).unwrap_or_default();
-        let time = format!("{now} UTC {}", pill(level, &quality));
-        row(html, &self.say("Time", "Heure"), &time);
-        let heard = status
-            .platform
-            .last_pull_ms
-            .map_or_else(|| self.words.never.to_owned(), |at_ms| self.ago(at_ms));
-        row(html, self.words.last_heard, &heard);
-        self.media(html);
-        for (stream, sent) in &status.sent {
-            self.sent(html, stream, sent);
-        }
-        html.push_str("</dl></section>");
-    }
-
-    fn media(&self, html: &mut String) {
-        let media = &self.status.media;
-        let count = |count: u64| self.number(i64::try_from(count).unwrap_or(i64::MAX));
-        let mut value = format!("{} / {}", count(media.fetched), count(media.listed));
-        if media.failed + media.without_place > 0 {
-            let aside = count(media.failed + media.without_place);
-            let _ = write!(
-                value,
-                " <small>{aside} {}</small>",
-                self.say("set aside", "mises de côté")
-            );
-        }
-        row(
-            html,
-            &self.say("Images and videos here", "Images et vidéos présentes"),
-            &value,
-        );
-        if let Some(opens_ms) = media.window_opens_ms.filter(|_| media.waiting > 0) {
-            let span = self.span(opens_ms - self.status.now_ms);
-            let waits = match self.language {
-                Language::English => format!("go on in {span}"),
-                Language::French => format!("reprennent dans {span}"),
-            };
-            row(html, &self.say("Night window", "Plage de nuit"), &waits);
-        }
-        for download in media.downloads.iter().take(MAX_DOWNLOADS) {
-            let size = self.bytes(download.size);
-            let value = format!(
-                "<progress max=\"100\" value=\"{}\"></progress> {}\u{a0}% <small>{size}</small>",
-                download.percent, download.percent
-            );
-            row(html, &self.say("Coming in", "En cours"), &value);
-        }
-    }
-
-    fn sent(&self, html: &mut String, stream: &str, sent: &StreamStatus) {
-        let name = match stream {
-            "logs" => self.say("Logs for support", "Journaux pour l'assistance"),
-            "support" => self.say("Events for support", "Événements pour l'assistance"),
-            other => Escaped(other).to_string(),
-        };
-        let count = |count: u64| self.number(i64::try_from(count).unwrap_or(i64::MAX));
-        let value = if sent.on {
-            let mut parts = vec![format!(
-                "{} {}",
-                count(sent.sent),
-                self.say("sent", "envoyés")
-            )];
-            if sent.waiting > 0 {
-                parts.push(format!(
-                    "{} {}",
-                    count(sent.waiting),
-                    self.say("wait", "en attente")
-                ));
-            }
-            if sent.lost > 0 {
-                parts.push(format!(
-                    "{} {}",
-                    count(sent.lost),
-                    self.say("lost", "perdus")
-                ));
-            }
-            parts.join(" · ")
-        } else {
-            self.say("nothing leaves", "rien n'est envoyé")
-        };
-        row(html, &name, &value);
-    }
-
     fn catalogue(&self, html: &mut String) {
         let (catalogue, words) = (&self.status.catalogue, self.words);
         let state = if catalogue.caught_up {
@@ -166,6 +65,10 @@ impl Page<'_> {
             self.number(catalogue.documents),
             words.documents
         );
+        if let Some(filling) = &catalogue.filling {
+            let value = progress(filling.percent);
+            row(html, &self.say("First data", "Premières données"), &value);
+        }
         for count in catalogue.collections.iter().take(MAX_COLLECTIONS) {
             let name = Escaped(&count.collection).to_string();
             row(html, &name, &self.number(count.documents));
@@ -238,10 +141,15 @@ impl Page<'_> {
     }
 }
 
-fn head(html: &mut String, title: &str, beside: &str) {
+pub(super) fn head(html: &mut String, title: &str, beside: &str) {
     let _ = write!(html, "<section><h2>{title}{beside}</h2>");
 }
 
-fn row(html: &mut String, name: &str, value: &str) {
+/// A bar and its number.
+pub(super) fn progress(percent: u8) -> String {
+    format!("<progress max=\"100\" value=\"{percent}\"></progress> {percent}\u{a0}%")
+}
+
+pub(super) fn row(html: &mut String, name: &str, value: &str) {
     let _ = write!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");
 }

@@ -5,6 +5,7 @@
 mod cards;
 mod curve;
 mod html;
+mod machine;
 mod way_out;
 mod words;
 

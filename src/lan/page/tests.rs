@@ -8,7 +8,9 @@ use crate::lan::status::{
 };
 use crate::store::blobs::MediaReport;
 
-use crate::telemetry::{FlowSetup, FlowState, FlowStatus, Trouble};
+use crate::telemetry::{
+    FlowSetup, FlowState, FlowStatus, LastUpdate, OrderedUpdate, Trouble, UpdateState, UpdateWait,
+};
 use crate::wan::time::PlatformTime;
 
 /// A line that is broken by an interceptor with a name of its own choice.
@@ -191,4 +193,32 @@ fn a_broken_line_comes_first_and_says_once_who_can_mend_it() {
         !page.contains("Take it out."),
         "what is mended is not explained"
     );
+}
+
+#[test]
+fn a_new_version_is_followed_on_its_way() {
+    let mut status = status();
+    status.update.ordered = Some(OrderedUpdate {
+        version: "2.0<b>".into(),
+        state: UpdateState::Fetched,
+        percent: Some(40),
+        waits_for: Some(UpdateWait::ShopsWindow),
+        waits_until_ms: Some(status.now_ms + 7_200_000),
+    });
+    status.update.last = Some(LastUpdate {
+        version: "1.9".into(),
+        success: false,
+        detail: String::new(),
+        at_ms: status.now_ms - 60_000,
+    });
+    let page = main_part(&status, Language::French);
+    assert!(
+        page.contains("2.0&lt;b&gt;") && page.contains("value=\"40\""),
+        "{page}"
+    );
+    assert!(
+        page.contains("les heures calmes du magasin, dans 2 h 00 min"),
+        "{page}"
+    );
+    assert!(page.contains("abandonnée"), "{page}");
 }
