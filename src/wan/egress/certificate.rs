@@ -75,6 +75,8 @@ impl Party {
 pub(super) struct Words {
     pub(super) issuer: Party,
     pub(super) subject: Party,
+    /// From when to when it holds, in seconds since 1970.
+    pub(super) validity_s: Option<(i64, i64)>,
     /// DNS names and addresses, a few of them.
     pub(super) names: Vec<String>,
     /// It carries the timestamps that public authorities put in and interceptors do not.
@@ -98,7 +100,8 @@ impl Words {
         if let Some(issuer) = fields.next() {
             words.issuer = Party::read(issuer.content);
         }
-        if let Some(subject) = fields.nth(1) {
+        words.validity_s = fields.next().and_then(|field| validity_s(field.content));
+        if let Some(subject) = fields.next() {
             words.subject = Party::read(subject.content);
         }
         let extensions = fields.find(|field| field.tag == EXTENSIONS);
@@ -124,6 +127,27 @@ impl Words {
     pub(super) fn is_self_signed(&self) -> bool {
         self.issuer.raw == self.subject.raw
     }
+}
+
+fn validity_s(der: &[u8]) -> Option<(i64, i64)> {
+    let mut times = elements(der).map(|time| time_s(&time));
+    Some((times.next()??, times.next()??))
+}
+
+/// UTCTime `YYMMDDHHMMSSZ` of the years 1950 to 2049, GeneralizedTime `YYYYMMDDHHMMSSZ` (RFC 5280 section 4.1.2.5).
+fn time_s(time: &Element<'_>) -> Option<i64> {
+    const GENERALIZED: u8 = 0x18;
+    let text = std::str::from_utf8(time.content).ok()?;
+    let (year, rest) = text.split_at_checked(if time.tag == GENERALIZED { 4 } else { 2 })?;
+    let year = match year.parse::<i16>().ok()? {
+        year @ 0..50 if time.tag != GENERALIZED => 2000 + year,
+        year @ 50..100 if time.tag != GENERALIZED => 1900 + year,
+        year => year,
+    };
+    let text = format!("{year:04}{rest}");
+    let time = jiff::fmt::strtime::parse("%Y%m%d%H%M%SZ", &text).ok()?;
+    let zoned = time.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC);
+    Some(zoned.ok()?.timestamp().as_second())
 }
 
 fn alternative_names(der: &[u8]) -> Vec<String> {
@@ -203,6 +227,9 @@ mod tests {
             "fd00::1".to_owned(),
         ];
         let mut params = CertificateParams::new(names).unwrap();
+        // One of each form of date: the century turns in 2050.
+        params.not_before = rcgen::date_time_ymd(1975, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
         params
             .distinguished_name
             .push(DnType::CommonName, "Zürich\nproxy");
@@ -223,6 +250,8 @@ mod tests {
         );
         assert_eq!(words.names, ["a.example", "10.0.0.1", "fd00::1"]);
         assert!(words.is_self_signed());
+        let (from_s, to_s) = (157_766_400, 2_524_608_000);
+        assert_eq!(words.validity_s, Some((from_s, to_s)));
         assert!(!words.is_of_public_authority);
         let stamps = CustomExtension::from_oid_content(
             &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2],

@@ -95,9 +95,10 @@ impl Egress {
     #[must_use]
     pub fn new(config: &WanConfig, time: &PlatformTime) -> (Self, Vec<LoadCaFileError>) {
         let (roots, problems) = roots::load(&config.ca_files);
+        let roots = Arc::new(roots);
         let settings = Settings {
             tls: Tls::new(&roots, Arc::new(time.clone())),
-            roots: Arc::new(roots),
+            roots,
             proxies: Arc::new(config.proxy.clone()),
             names: Names::of_system(Arc::new(SystemClock::default())),
             deadlines: config.deadlines.clone(),

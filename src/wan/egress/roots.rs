@@ -10,6 +10,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use super::certificate::Words;
+
 /// A CA file is written by people and holds a few certificates; larger is a mistake.
 const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -47,25 +49,56 @@ pub enum LoadCaFileError {
 pub(super) struct Roots {
     pub(super) store: Arc<RootCertStore>,
     pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
+    /// The shop's own, which are also in the store, and from when to when each holds (seconds since 1970): path
+    /// validation does not look at that (RFC 5280 section 6.1), whoever runs an authority expects it.
+    pub(super) of_shop: Vec<(CertificateDer<'static>, (i64, i64))>,
+}
+
+impl Roots {
+    /// The store without those that `holds` refuses.
+    pub(super) fn only(&self, holds: impl Fn((i64, i64)) -> bool) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(built_in());
+        for (certificate, validity_s) in &self.of_shop {
+            if holds(*validity_s) {
+                // Each was taken once already.
+                let _ = store.add(certificate.clone());
+            }
+        }
+        store
+    }
+}
+
+fn built_in() -> impl Iterator<Item = CertificateDer<'static>> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned()
 }
 
 /// Built-in roots plus those of `ca_files`. A file that can't be used is left out and named in the second part: the
 /// public hosts must stay reachable when a shop's file is broken.
 pub(super) fn load(ca_files: &[PathBuf]) -> (Roots, Vec<LoadCaFileError>) {
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    let (mut revoked, mut problems) = (Vec::new(), Vec::new());
+    store.add_parsable_certificates(built_in());
+    let (mut revoked, mut of_shop, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for path in ca_files {
         match read_ca_file(path) {
             Ok(file) => {
-                store.add_parsable_certificates(file.certificates);
+                store.add_parsable_certificates(file.certificates.iter().cloned());
+                of_shop.extend(file.certificates.into_iter().filter_map(|certificate| {
+                    let validity_s = Words::read(&certificate).validity_s?;
+                    Some((certificate, validity_s))
+                }));
                 revoked.extend(file.revoked);
             }
             Err(problem) => problems.push(problem),
         }
     }
     let store = Arc::new(store);
-    (Roots { store, revoked }, problems)
+    let roots = Roots {
+        store,
+        revoked,
+        of_shop,
+    };
+    (roots, problems)
 }
 
 struct CaFile {

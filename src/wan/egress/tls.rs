@@ -13,7 +13,10 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, StreamOwned,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate::{Party, Words};
@@ -44,23 +47,18 @@ pub(super) struct Tls {
 
 impl Tls {
     /// TLS 1.2 or later, trusting `roots`, certificates judged by `clock`.
-    pub(super) fn new(roots: &Roots, clock: Arc<dyn JudgingClock>) -> Self {
+    pub(super) fn new(roots: &Arc<Roots>, clock: Arc<dyn JudgingClock>) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // Who is revoked is known from lists of the shop's own authorities; no list is fetched, for that would be one more flow.
-        let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::clone(&roots.store),
-            Arc::clone(&provider),
-        )
-        .with_crls(roots.revoked.iter().cloned())
-        .allow_unknown_revocation_status()
-        .build()
-        .expect("the built-in roots are there, and every list was parsed when it was loaded");
+        let witness = Witness {
+            verifier: verifier(Arc::clone(&roots.store), roots),
+            roots: Arc::clone(roots),
+        };
         let mut config =
             ClientConfig::builder_with_details(provider, Arc::new(Now(Arc::clone(&clock))))
                 .with_safe_default_protocol_versions()
                 .expect("the provider knows TLS 1.2 and 1.3")
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Witness(verifier)))
+                .with_custom_certificate_verifier(Arc::new(witness))
                 .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let organizations = roots.store.roots.iter();
@@ -176,9 +174,60 @@ thread_local! {
     static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
-/// rustls' own verifier, and a memory of what it was shown.
+/// rustls' own verifier. Who is revoked is known from lists of the shop's own authorities; no list is fetched, for that
+/// would be one more flow.
+fn verifier(store: Arc<RootCertStore>, roots: &Roots) -> Arc<WebPkiServerVerifier> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(store, provider)
+        .with_crls(roots.revoked.iter().cloned())
+        .allow_unknown_revocation_status()
+        .build()
+        .expect("the built-in roots are there, and every list was parsed when it was loaded")
+}
+
+/// rustls' own verifier, a look at the time of the shop's authorities, and a memory of what was shown.
 #[derive(Debug)]
-struct Witness(Arc<WebPkiServerVerifier>);
+struct Witness {
+    verifier: Arc<WebPkiServerVerifier>,
+    roots: Arc<Roots>,
+}
+
+impl Witness {
+    fn verdict(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // rustls does not read stapled answers; they would only ever make it stricter.
+        let ask = |verifier: &WebPkiServerVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, &[], now)
+        };
+        let verdict = ask(&self.verifier)?;
+        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let holds = |(from_s, to_s): (i64, i64)| (from_s..=to_s).contains(&now_s);
+        let out_of_time = self.roots.of_shop.iter().find(|(_, time)| !holds(*time));
+        let Some((_, (from_s, to_s))) = out_of_time else {
+            return Ok(verdict);
+        };
+        // One of the shop's authorities does not hold now. Is it the one that matters?
+        let without = verifier(Arc::new(self.roots.only(holds)), &self.roots);
+        ask(&without).map_err(|_| {
+            rustls::Error::InvalidCertificate(if now_s > *to_s {
+                CertificateError::ExpiredContext {
+                    time: now,
+                    not_after: unix_time(*to_s),
+                }
+            } else {
+                CertificateError::NotValidYetContext {
+                    time: now,
+                    not_before: unix_time(*from_s),
+                }
+            })
+        })
+    }
+}
 
 impl ServerCertVerifier for Witness {
     fn verify_server_cert(
@@ -186,12 +235,10 @@ impl ServerCertVerifier for Witness {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict = self.verdict(end_entity, intermediates, server_name, now);
         let top = intermediates.last().unwrap_or(end_entity);
         SEEN.replace(Some(Seen {
             leaf: end_entity.clone().into_owned(),
@@ -207,7 +254,8 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.verifier
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -216,11 +264,12 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.verifier
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The WAN side against the real platform emulator, over TLS with its own authority.
 
+mod bad_tls;
 mod bulk;
 mod bus;
 mod check;
@@ -18,4 +19,5 @@ mod shipping;
 mod shop;
 mod squid;
 mod time;
+mod tls_peer;
 mod way_out;

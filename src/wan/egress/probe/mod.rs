@@ -142,6 +142,7 @@ impl Prober {
         time: &PlatformTime,
     ) -> (Self, Vec<LoadCaFileError>) {
         let (roots, problems) = roots::load(&config.ca_files);
+        let roots = Arc::new(roots);
         let prober = Self {
             tls: Tls::new(&roots, Arc::new(time.clone())),
             names: Names::of_system(Arc::new(SystemClock::default())),
