@@ -33,7 +33,8 @@ impl Why {
         match self {
             Self::Missing | Self::Wrong => (10 * 60, 6 * 3600),
             Self::Refused => (60, 3600),
-            Self::NoRoom => (60, 600),
+            // What holds the place may be about to go.
+            Self::NoRoom => (4, 600),
             Self::Barren => (60, 1800),
         }
     }
@@ -104,6 +105,11 @@ impl Aside {
         pause
     }
 
+    /// There are other credentials: what was refused may be tried at once.
+    pub(super) fn forgive_refusals(&mut self) {
+        self.table.retain(|_, failure| failure.why != Why::Refused);
+    }
+
     /// It was had.
     pub(super) fn clear(&mut self, key: &Key) {
         self.table.remove(key);
@@ -165,6 +171,11 @@ mod tests {
         // A failure of another kind begins anew.
         let pause = aside.put(key(1), Why::Refused, None, now, u32::MAX);
         assert_eq!(pause, MINUTE);
+        aside.put(key(2), Why::Missing, None, now, u32::MAX);
+        aside.forgive_refusals();
+        assert_eq!(aside.holds(&key(1), now), None);
+        assert_eq!(aside.holds(&key(2), now), Some(Why::Missing));
+        aside.put(key(1), Why::Refused, None, now, u32::MAX);
         aside.clear(&key(1));
         assert_eq!(aside.last(&key(1)), None);
     }

@@ -50,6 +50,8 @@ struct InHand {
     large: bool,
     /// It is asked to stop, for an urgent one.
     yields: bool,
+    /// It is asked to stop, because nobody wants it any more.
+    useless: bool,
 }
 
 /// The far side as a whole.
@@ -85,10 +87,13 @@ impl Board {
         }
     }
 
-    /// Puts up a new queue in place of the old one.
-    pub(super) fn offer(&self, queue: Vec<Job>, window_open: bool) {
+    /// Puts up a new queue in place of the old one, and asks the `useless` ones in hand to stop.
+    pub(super) fn offer(&self, queue: Vec<Job>, useless: &[Digest], window_open: bool) {
         let mut state = self.lock();
         state.window_open = window_open;
+        for held in &mut state.in_hand {
+            held.useless = useless.contains(&held.digest);
+        }
         state.queue = queue
             .into_iter()
             .filter(|job| state.in_hand.iter().all(|held| held.digest != job.digest))
@@ -120,11 +125,13 @@ impl Board {
         }
     }
 
-    /// Whether the job in hand is to stop: the window closed, or an urgent one needs its thread.
+    /// Whether the job in hand is to stop: nobody wants it any more, the window closed, or an urgent one needs its thread.
     pub(super) fn must_yield(&self, digest: &Digest) -> bool {
         let state = self.lock();
         let held = state.in_hand.iter().find(|held| held.digest == *digest);
-        held.is_some_and(|held| !held.urgent && (held.yields || !state.window_open))
+        held.is_some_and(|held| {
+            held.useless || (!held.urgent && (held.yields || !state.window_open))
+        })
     }
 
     /// Takes a job back. For how long it is set aside, if it is.
@@ -174,9 +181,20 @@ impl Board {
         self.lock().host.refused_version = Some(version);
     }
 
-    /// Reads or changes the set-asides.
+    /// There are other credentials than those it was refused with.
+    pub(super) fn forgive_refusals(&self) {
+        self.lock().aside.forgive_refusals();
+    }
+
+    /// Reads the set-asides.
     pub(super) fn with_aside<T>(&self, look: impl FnOnce(&Aside) -> T) -> T {
         look(&self.lock().aside)
+    }
+
+    /// What is being fetched.
+    pub(super) fn in_hand(&self) -> Vec<Digest> {
+        let state = self.lock();
+        state.in_hand.iter().map(|held| held.digest).collect()
     }
 
     /// What happened since the last question.
@@ -222,6 +240,7 @@ impl State {
             urgent: job.urgent,
             large: job.size >= LARGE,
             yields: false,
+            useless: false,
         });
         Some(job)
     }
@@ -273,7 +292,7 @@ mod tests {
     impl Bench {
         fn new(threads: usize, jobs: &[Job]) -> Self {
             let board = Board::new(threads);
-            board.offer(jobs.to_vec(), true);
+            board.offer(jobs.to_vec(), &[], true);
             Self {
                 board,
                 clock: Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH)),
@@ -300,7 +319,7 @@ mod tests {
         assert_eq!(bench.take(0), Some(large[1].clone()));
         assert_eq!(bench.take(0), None);
         let late = job(4, 10, false);
-        bench.board.offer(vec![late.clone()], true);
+        bench.board.offer(vec![late.clone()], &[], true);
         assert!(!bench.board.must_yield(&large[0].digest));
         assert!(bench.board.must_yield(&large[1].digest));
         let alone = Bench::new(1, &large);
@@ -318,16 +337,18 @@ mod tests {
             (a, b)
         };
         assert_eq!(yields(), (false, false));
-        bench.board.offer(vec![urgent.clone()], true);
-        bench.board.offer(vec![urgent.clone()], true);
+        bench.board.offer(vec![urgent.clone()], &[], true);
+        bench.board.offer(vec![urgent.clone()], &[], true);
         assert_eq!(yields(), (false, true));
         bench.board.finish(&two, Note::Stopped, Duration::ZERO, 0);
         assert_eq!(bench.take(0), Some(urgent.clone()));
         assert!(!bench.board.must_yield(&urgent.digest));
         // The window closes: everything but the urgent one stops.
-        bench.board.offer(Vec::new(), false);
+        bench.board.offer(Vec::new(), &[], false);
         assert_eq!(yields(), (true, false), "the second is in nobody's hand");
         assert!(!bench.board.must_yield(&urgent.digest));
+        bench.board.offer(Vec::new(), &[urgent.digest], false);
+        assert!(bench.board.must_yield(&urgent.digest), "nobody wants it");
     }
 
     #[test]
@@ -355,7 +376,7 @@ mod tests {
         let one = job(1, 1, false);
         let bench = Bench::new(2, std::slice::from_ref(&one));
         bench.take(0).unwrap();
-        bench.board.offer(vec![one.clone()], true);
+        bench.board.offer(vec![one.clone()], &[], true);
         assert_eq!(bench.take(0), None);
         assert!(!bench.board.is_idle());
         bench.board.finish(&one, Note::Done, Duration::ZERO, 0);

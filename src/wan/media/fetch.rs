@@ -182,6 +182,7 @@ impl Fetcher {
                 aside(Why::Wrong, etag)
             }
             End::StillWrong => {
+                self.refused.add_one();
                 "the file is as wrong as it was".clone_into(&mut reason);
                 self.answered(board);
                 aside(Why::Wrong, None)

@@ -89,6 +89,8 @@ pub(super) struct Media {
     refused: Refused,
     /// Documents changed since the last walk.
     is_stale: bool,
+    /// Of the credentials, as last seen.
+    version: u64,
     /// Monotonic times of the next walk: at the earliest, and in any case.
     walk_due: (Duration, Duration),
 }
@@ -101,6 +103,7 @@ impl Media {
             shelf: Arc::default(),
             refused: Refused::default(),
             is_stale: true,
+            version: parts.credentials.version(),
             walk_due: (Duration::ZERO, Duration::ZERO),
             parts,
         }
@@ -192,12 +195,14 @@ impl Media {
         let window_open = window.is_none_or(|window| window.is_open(now_ms));
         let items = self.shelf.items();
         let here = parts.blobs.are_here(items.iter().map(|item| &item.digest));
+        let in_hand = self.board.in_hand();
         let plan = self.board.with_aside(|aside| {
             plan::draw(
                 &self.shelf,
                 &Circumstances {
                     here: &here,
                     aside,
+                    in_hand: &in_hand,
                     now_ms,
                     now: parts.clock.monotonic(),
                     capacity: parts.blobs.capacity(),
@@ -275,10 +280,14 @@ impl Work for Media {
             self.start_threads(life)?;
         }
         self.is_stale |= self.parts.bell.wait(Duration::ZERO);
+        let version = self.parts.credentials.version();
+        if std::mem::replace(&mut self.version, version) != version {
+            self.board.forgive_refusals();
+        }
         self.walk(life)?;
         let (plan, window_open) = self.plan();
         self.tell(&plan, window_open);
-        self.board.offer(plan.queue, window_open);
+        self.board.offer(plan.queue, &plan.useless, window_open);
         if self.board.is_idle() {
             // Nothing is wanted of the host, so nothing is wrong with it.
             self.parts.outcomes.succeeded(Worker::Media);
@@ -295,8 +304,8 @@ impl Work for Media {
         while !left.is_zero() && !shutdown.is_triggered() {
             let slice = left.min(SLICE);
             let news = self.board.take_news();
-            if news.is_any {
-                self.is_stale |= news.address_failed;
+            self.is_stale |= news.address_failed;
+            if news.is_any || self.parts.credentials.version() != self.version {
                 break;
             }
             if self.parts.bell.wait(slice) {

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// In this order.
     pub(super) queue: Vec<Job>,
     pub(super) counts: Counts,
+    /// Of those in hand, the ones that nobody wants any more.
+    pub(super) useless: Vec<Digest>,
     /// A blob that is missing or wrong, for support.
     pub(super) failed_first: Option<(Digest, Why)>,
 }
@@ -58,6 +60,8 @@ pub(super) struct Circumstances<'a> {
     /// Of each item of the shelf, whether it is here.
     pub(super) here: &'a [bool],
     pub(super) aside: &'a Aside,
+    /// What is being fetched.
+    pub(super) in_hand: &'a [Digest],
     /// Wall time, by the platform's clock.
     pub(super) now_ms: i64,
     /// Monotonic time.
@@ -97,6 +101,12 @@ pub(super) fn draw(shelf: &Shelf, at: &Circumstances<'_>) -> Plan {
             (None, false) => plan.counts.without_place += u64::from(is_scheduled),
         }
     }
+    plan.useless = at
+        .in_hand
+        .iter()
+        .filter(|digest| wanted.iter().all(|item| item.digest != **digest))
+        .copied()
+        .collect();
     let mut queue = Vec::new();
     for item in wanted {
         let key = (item.digest, item.source);

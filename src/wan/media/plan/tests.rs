@@ -29,6 +29,7 @@ struct Bench {
     shelf: Shelf,
     here: Vec<String>,
     aside: Aside,
+    in_hand: Vec<Digest>,
     capacity: u64,
     window_open: bool,
     now: Duration,
@@ -40,6 +41,7 @@ impl Bench {
             shelf: Shelf::new(items.to_vec(), Vec::new()),
             here: Vec::new(),
             aside: Aside::default(),
+            in_hand: Vec::new(),
             capacity: u64::MAX,
             window_open: true,
             now: Duration::ZERO,
@@ -62,6 +64,7 @@ impl Bench {
             &Circumstances {
                 here: &here,
                 aside: &self.aside,
+                in_hand: &self.in_hand,
                 now_ms: NOW_MS,
                 now: self.now,
                 capacity: self.capacity,
@@ -182,4 +185,18 @@ fn a_plan_of_thousands_hands_out_a_bounded_queue() {
     let items: Vec<_> = (0..3000).map(|n| item(&n.to_string(), 5, 1)).collect();
     let plan = Bench::new(&items).plan();
     assert_eq!((plan.queue.len(), plan.counts.waiting), (QUEUE_BOUND, 3000));
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_not_fetched_to_its_end() {
+    let mut bench = Bench::new(&[
+        item("wanted", 5, MIB),
+        valid(item("over", 5, MIB), i64::MIN, NOW_MS),
+        item("too-large", 1, 9 * MIB),
+    ]);
+    bench.capacity = 2 * MIB;
+    let [wanted, over, too_large, unlisted] =
+        ["wanted", "over", "too-large", "unlisted"].map(|name| Digest::of(name.as_bytes()));
+    bench.in_hand = vec![wanted, over, too_large, unlisted];
+    assert_eq!(bench.plan().useless, [over, too_large, unlisted]);
 }
