@@ -18,7 +18,7 @@ const ORDERS_A_ROUND: usize = 12;
 const PRODUCTS: u32 = 20_000;
 const LOCKS_END: Duration = Duration::from_secs(2);
 
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     /// SIGKILL: nothing is flushed, closed or said.
@@ -28,7 +28,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(site_file: &Path) -> Server {
+pub fn serve(site_file: &Path) -> Server {
     let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
         .arg("--site-file")
         .arg(site_file)
@@ -40,8 +40,8 @@ fn serve(site_file: &Path) -> Server {
     Server(child)
 }
 
-/// An address of loopback that no other test listens on.
-fn own_address() -> String {
+/// An address of loopback of this process.
+pub fn own_address() -> String {
     let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
         unreachable!("four bytes less two are two")
     };

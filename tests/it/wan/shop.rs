@@ -20,6 +20,8 @@ use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
+use super::azurite::Container;
+use super::line::Line;
 use super::platform::{KEY, KEY_NAME, LOGS_KEY, PATIENCE, Platform, SITE, TOKEN, eventually};
 
 /// The code printed on the box.
@@ -28,6 +30,8 @@ pub const CLAIM_CODE: &str = "AB12-CD34-EF";
 pub struct Shop {
     dir: tempfile::TempDir,
     site_file: String,
+    /// A line of the section `[store]`.
+    quota: String,
     clock: Arc<dyn Clock>,
     ships: bool,
     logs_for_all: bool,
@@ -35,6 +39,7 @@ pub struct Shop {
 }
 
 struct Running {
+    credentials: Credentials,
     store: Store,
     telemetry: Telemetry,
     shutdown: Shutdown,
@@ -67,11 +72,25 @@ impl Shop {
         Self {
             dir: tempfile::tempdir().unwrap(),
             site_file,
+            quota: String::new(),
             clock: Arc::new(SystemClock::default()),
             ships: false,
             logs_for_all: false,
             running: None,
         }
+    }
+
+    /// Media come over this line from this container; the settings end in `[wan.media]`.
+    pub fn with_media(self, container: &Container, line: &Line, media: &str) -> Self {
+        let ca_file = container.ca_file().display().to_string();
+        let media_url = self.site_file.split("media_url = \"").nth(1).unwrap();
+        let media_url = media_url.split('"').next().unwrap().to_owned();
+        let mut this = self
+            .with(&media_url, &line.url())
+            .with("ca_files = [", &format!("ca_files = [\"{ca_file}\", "));
+        this.site_file.push_str("[wan.media]\n");
+        this.site_file.push_str(media);
+        this
     }
 
     /// The same with a changed site file.
@@ -137,6 +156,12 @@ impl Shop {
             .with(&format!("key_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n"), "")
     }
 
+    /// All media together at most.
+    pub fn with_quota_mib(mut self, mib: u32) -> Self {
+        self.quota = format!("blob_quota_mib = {mib}\n");
+        self
+    }
+
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -149,9 +174,10 @@ impl Shop {
 
     pub fn start_again(&mut self) {
         let text = format!(
-            "{}\n[store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
+            "{}\n[store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n{}",
             self.site_file,
-            self.dir.path().display()
+            self.dir.path().display(),
+            self.quota
         );
         let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
         let time = PlatformTime::above(Floor::load(self.dir.path()), Arc::clone(&self.clock));
@@ -168,9 +194,10 @@ impl Shop {
         } else {
             Dispatch::new(registry().with(layer))
         };
+        let credentials = Credentials::from_settings(&config.site.site_id, &config.wan);
         let wan = Wan::start(WanParts {
             rollouts: None,
-            credentials: Credentials::from_settings(&config.site.site_id, &config.wan),
+            credentials: credentials.clone(),
             config: config.wan,
             store: store.clone(),
             telemetry: telemetry.clone(),
@@ -188,6 +215,7 @@ impl Shop {
         })
         .unwrap();
         self.running = Some(Running {
+            credentials,
             store,
             telemetry,
             shutdown,
@@ -209,6 +237,10 @@ impl Shop {
 
     pub fn store(&self) -> &Store {
         &self.running().store
+    }
+
+    pub fn credentials(&self) -> &Credentials {
+        &self.running().credentials
     }
 
     pub fn outcome(&self, worker: Worker) -> Option<Outcome> {
