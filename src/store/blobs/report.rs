@@ -13,7 +13,7 @@ pub struct MediaReport {
     pub fetched: u64,
     /// Of these, to be fetched.
     pub waiting: u64,
-    /// Of these, set aside after failures: missing at the platform, or not what was announced.
+    /// Of these, set aside after failures: missing at the platform, not shown to this box, or not what was announced.
     pub failed: u64,
     /// Of these, without a place: the quota or the disk is too small.
     pub without_place: u64,

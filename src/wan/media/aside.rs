@@ -35,7 +35,7 @@ impl Why {
             Self::Refused => (60, 3600),
             // What holds the place may be about to go.
             Self::NoRoom => (4, 600),
-            Self::Barren => (60, 1800),
+            Self::Barren => (20, 1800),
         }
     }
 

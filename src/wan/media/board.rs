@@ -202,12 +202,6 @@ impl Board {
         std::mem::take(&mut self.lock().news)
     }
 
-    /// Whether nothing is to be done and nothing is being done.
-    pub(super) fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.queue.is_empty() && state.in_hand.is_empty()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
     }
@@ -378,10 +372,10 @@ mod tests {
         bench.take(0).unwrap();
         bench.board.offer(vec![one.clone()], &[], true);
         assert_eq!(bench.take(0), None);
-        assert!(!bench.board.is_idle());
+        assert_eq!(bench.board.in_hand(), [one.digest]);
         bench.board.finish(&one, Note::Done, Duration::ZERO, 0);
         assert!(bench.board.take_news().is_any);
         assert_eq!(bench.board.take_news(), News::default());
-        assert!(bench.board.is_idle());
+        assert_eq!(bench.board.in_hand(), []);
     }
 }

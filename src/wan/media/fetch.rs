@@ -98,11 +98,14 @@ enum End {
     Store(ReadError),
 }
 
-/// Whether a broken transfer brought something.
+/// What a failed try brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     Bytes,
+    /// The host began to answer, or failed over this blob.
     Nothing,
+    /// The way to the host is broken, or the host is busy: that says nothing of this blob.
+    NoAnswer,
 }
 
 impl Fetcher {
@@ -119,7 +122,10 @@ impl Fetcher {
                     tries + 1
                 }
                 (End::Host(_, Came::Nothing), _) => 1,
-                _ => 0,
+                (_, other) => {
+                    barren = other;
+                    0
+                }
             };
             if tries > 0 && tries < BARREN_TRIES {
                 barren = Some((job.clone(), tries));
@@ -322,8 +328,10 @@ impl Fetcher {
             status => {
                 let cause = Cause::of_status(status).unwrap_or(Cause::BadAnswer);
                 let error = answer.into_error(cause);
-                Err(if error.is_retryable() {
+                Err(if error.cause == Cause::Server {
                     End::Host(error, Came::Nothing)
+                } else if error.is_retryable() {
+                    End::Host(error, Came::NoAnswer)
                 } else {
                     End::Missing(error)
                 })
@@ -362,7 +370,7 @@ impl Fetcher {
         };
         let asked = self.time.asked();
         let answer = self.client.send(&request);
-        let answer = answer.map_err(|error| End::Host(error, Came::Nothing))?;
+        let answer = answer.map_err(|error| End::Host(error, Came::NoAnswer))?;
         let _ = self.time.observe(FlowId::Media, &answer, asked);
         Ok(answer)
     }

@@ -241,6 +241,7 @@ impl Media {
         self.hold(Code::MediaFailed, counts.failed > 0, || {
             let (digest, why) = match plan.failed_first {
                 Some((digest, Why::Missing)) => (digest, "the host does not have it"),
+                Some((digest, Why::Refused)) => (digest, "the host does not show it to this box"),
                 Some((digest, _)) => (digest, "it is not what was announced"),
                 None => return String::new(),
             };
@@ -285,10 +286,11 @@ impl Work for Media {
             self.board.forgive_refusals();
         }
         self.walk(life)?;
-        let (plan, window_open) = self.plan();
+        let (mut plan, window_open) = self.plan();
         self.tell(&plan, window_open);
-        self.board.offer(plan.queue, &plan.useless, window_open);
-        if self.board.is_idle() {
+        self.board
+            .offer(std::mem::take(&mut plan.queue), &plan.useless, window_open);
+        if !plan.needs_host && self.board.in_hand().is_empty() {
             // Nothing is wanted of the host, so nothing is wrong with it.
             self.parts.outcomes.succeeded(Worker::Media);
         }

@@ -40,7 +40,9 @@ pub(super) struct Plan {
     pub(super) counts: Counts,
     /// Of those in hand, the ones that nobody wants any more.
     pub(super) useless: Vec<Digest>,
-    /// A blob that is missing or wrong, for support.
+    /// Something is wanted that the host has, as far as is known.
+    pub(super) needs_host: bool,
+    /// A blob that failed, for support.
     pub(super) failed_first: Option<(Digest, Why)>,
 }
 
@@ -110,14 +112,16 @@ pub(super) fn draw(shelf: &Shelf, at: &Circumstances<'_>) -> Plan {
     let mut queue = Vec::new();
     for item in wanted {
         let key = (item.digest, item.source);
-        let failed = matches!(at.aside.last(&key), Some(Why::Missing | Why::Wrong));
-        if failed {
-            plan.counts.failed += 1;
-            plan.failed_first = plan
-                .failed_first
-                .or_else(|| Some((item.digest, at.aside.last(&key)?)));
-        } else {
-            plan.counts.waiting += 1;
+        match at.aside.last(&key) {
+            Some(why @ (Why::Missing | Why::Wrong | Why::Refused)) => {
+                plan.counts.failed += 1;
+                plan.failed_first = plan.failed_first.or(Some((item.digest, why)));
+                plan.needs_host |= why == Why::Refused;
+            }
+            _ => {
+                plan.counts.waiting += 1;
+                plan.needs_host = true;
+            }
         }
         let held_back = at.aside.holds(&key, at.now);
         if held_back == Some(Why::NoRoom) {

@@ -178,6 +178,12 @@ fn what_is_set_aside_waits_and_what_is_missing_or_wrong_is_told() {
     bench.now += Duration::from_secs(7200);
     assert_eq!(bench.order(), ["missing", "busy", "good"]);
     assert_eq!(bench.plan().counts.failed, 1, "until it is had");
+    assert!(bench.plan().needs_host);
+    let mut alone = Bench::new(&[item("missing", 9, 1)]);
+    alone.aside.put(key("missing"), Why::Missing, None, now, 0);
+    assert!(!alone.plan().needs_host, "the host did all it could");
+    alone.aside.put(key("missing"), Why::Refused, None, now, 0);
+    assert!(alone.plan().needs_host);
 }
 
 #[test]
