@@ -62,7 +62,7 @@ packages_of() {
         ;;
     qemu) printf '%s\n' qemu-system-arm iproute2 gdisk mtools dosfstools ;;
     peers)
-        printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid-openssl tinyproxy microsocks dnsmasq-base iproute2 curl python3-venv
+        printf '%s\n' dbus-daemon rauc squashfs-tools systemd squid-openssl tinyproxy microsocks dnsmasq-base iproute2 tcpdump curl python3-venv
         # Debian's npm cannot be installed beside another Node.js that brings its own.
         command -v npm >/dev/null || printf '%s\n' nodejs npm
         ;;

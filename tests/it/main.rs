@@ -4,6 +4,7 @@
     reason = "a test helper's panic is the test's report"
 )]
 
+mod audit;
 mod check_schema;
 mod diagnose;
 mod discovery;

@@ -55,7 +55,7 @@ const REQUEST_OVERHEAD: u64 = 1024;
 /// Logs wait this long in memory before they cost a write.
 const LOGS_SPILL_AFTER: Duration = Duration::from_secs(300);
 /// Support events are few and each may be the last one before a power cut.
-const SUPPORT_SPILL_AFTER: Duration = Duration::from_secs(15);
+const SUPPORT_SPILL_AFTER: Duration = Duration::from_secs(5);
 
 /// Names that differ from stream to stream.
 struct Names {
