@@ -11,6 +11,7 @@ use crate::language::{Said, Sentence};
 use crate::wan::contract::{CONTRACT, Flow, FlowId, Need};
 use crate::wan::credentials::Credentials;
 use crate::wan::egress::{Cause, ProbeReport, Prober, Step, StepState, proofs};
+use crate::wan::kept_credentials;
 use crate::wan::time::PlatformTime;
 
 /// How one flow stands.
@@ -111,6 +112,7 @@ pub struct Proof {
 pub(super) fn ask(asked: &Asked, only: Option<FlowId>) -> Vec<FlowAnswer> {
     let config = &asked.config.wan;
     let credentials = Credentials::from_settings(&asked.config.site.site_id, config);
+    credentials.grant(kept_credentials(&asked.config.store.data_dir));
     let site_id = credentials.site_id().unwrap_or_default();
     // The machine's clock, as it is: a box's own time is in its server; a wrong clock is what a check should find.
     let time = PlatformTime::of_system();
@@ -243,11 +245,13 @@ fn culprit(cause: Cause, report: &ProbeReport) -> Culprit {
         | Cause::ProxyScheme
         | Cause::ProxyDenied
         | Cause::ProxyFailed => {
-            let mut name = report.proxy.clone().unwrap_or_default();
+            let name = report.proxy.clone().unwrap_or_default();
+            let mut culprit = blame(Kind::Proxy, name, "the proxy", "le proxy");
             if let Some(said) = &evidence.proxy_said {
-                name = format!("{name} « {said} »");
+                culprit.said.en += &format!(", which says “{said}”");
+                culprit.said.fr += &format!(", qui dit « {said} »");
             }
-            blame(Kind::Proxy, name, "the proxy", "le proxy")
+            culprit
         }
         Cause::CaptivePortal | Cause::Redirected => {
             let name = evidence.led_to.clone().unwrap_or(signer);

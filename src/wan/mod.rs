@@ -53,6 +53,7 @@ use crate::telemetry::outgoing::Outgoing;
 use crate::telemetry::{Code, Conditions, Telemetry};
 
 pub use bus::MAX_MESSAGE;
+pub use enrol::kept_credentials;
 pub use outcome::{Outcome, Outcomes, Worker};
 pub use snapshot::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LINE_BYTES};
 pub use worker::{LIFE_SIGN, REFUSED_PAUSE};

@@ -8,7 +8,7 @@ use super::html::{Escaped, pill};
 use crate::lan::status::Level;
 use crate::language::Language;
 use crate::telemetry::outgoing::StreamStatus;
-use crate::telemetry::{UpdateState, UpdateWait};
+use crate::telemetry::{EnrolmentState, UpdateState, UpdateWait};
 use crate::wan::time::Quality;
 
 /// Transfers that are shown; more would only flicker.
@@ -29,6 +29,7 @@ impl Page<'_> {
         let now = status.now.get(11..16).unwrap_or_default();
         let time = format!("{now} UTC {}", pill(level, &quality));
         row(html, &self.say("Time", "Heure"), &time);
+        self.enrolment(html);
         let heard = status
             .platform
             .last_pull_ms
@@ -72,6 +73,33 @@ impl Page<'_> {
             let value = format!("{} <small>{size}</small>", progress(download.percent));
             row(html, &self.say("Coming in", "En cours"), &value);
         }
+    }
+
+    /// How the box stands with the platform.
+    fn enrolment(&self, html: &mut String) {
+        let enrolment = &self.status.enrolment;
+        let (level, word) = match enrolment.state {
+            EnrolmentState::Enrolled => (Level::Good, self.say("claimed", "rattachée")),
+            EnrolmentState::BySettings => {
+                (Level::Good, self.say("by its settings", "par ses réglages"))
+            }
+            EnrolmentState::WaitingForClaim => (
+                Level::Notice,
+                self.say(
+                    "waits for its code to be entered",
+                    "attend la saisie de son code",
+                ),
+            ),
+            EnrolmentState::NotEnrolled => (Level::Notice, self.say("not yet", "pas encore")),
+            EnrolmentState::Revoked => (Level::Warning, self.say("withdrawn", "retirée")),
+        };
+        let site = enrolment.site_id.as_deref().unwrap_or_default();
+        let value = format!("{} {}", Escaped(site), pill(level, &word));
+        row(
+            html,
+            &self.say("Belongs to the shop", "Rattachement au magasin"),
+            &value,
+        );
     }
 
     /// A new version on its way, and how the last one ended.

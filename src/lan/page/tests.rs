@@ -9,7 +9,8 @@ use crate::lan::status::{
 use crate::store::blobs::MediaReport;
 
 use crate::telemetry::{
-    FlowSetup, FlowState, FlowStatus, LastUpdate, OrderedUpdate, Trouble, UpdateState, UpdateWait,
+    EnrolmentState, FlowSetup, FlowState, FlowStatus, LastUpdate, OrderedUpdate, Trouble,
+    UpdateState, UpdateWait,
 };
 use crate::wan::time::PlatformTime;
 
@@ -221,4 +222,16 @@ fn a_new_version_is_followed_on_its_way() {
         "{page}"
     );
     assert!(page.contains("abandonnée"), "{page}");
+}
+
+#[test]
+fn a_box_that_nobody_has_claimed_says_what_it_waits_for() {
+    let mut status = status();
+    status.enrolment.state = EnrolmentState::WaitingForClaim;
+    assert!(main_part(&status, Language::French).contains("attend la saisie de son code"));
+    status.enrolment.state = EnrolmentState::Enrolled;
+    status.enrolment.site_id = Some("<shop>".into());
+    assert!(
+        main_part(&status, Language::English).contains("&lt;shop&gt; <span class=\"pill good\">")
+    );
 }

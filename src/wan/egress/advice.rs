@@ -105,10 +105,10 @@ impl Cause {
                 "Le proxy lui-même n'ouvre pas la connexion : vérifiez son serveur DNS, sa ligne et le pare-feu derrière lui pour cet hôte, port 443.",
             ),
             Self::TlsUnknownIssuer => advice(
-                "Somebody on the way opens the box's secure connections, and the box does not accept that.",
-                "Un équipement intermédiaire ouvre les connexions sécurisées de la box, et la box ne l'accepte pas.",
-                "Take this host out of TLS inspection, or give the box the inspecting authority's certificate (PEM file, wan.trust.ca_files).",
-                "Excluez cet hôte de l'inspection TLS, ou fournissez à la box le certificat de l'autorité qui inspecte (fichier PEM, wan.trust.ca_files).",
+                "Whoever answers in the platform's place can't prove who he is, and the box does not accept that.",
+                "Celui qui répond à la place de la plateforme ne prouve pas son identité, et la box ne l'accepte pas.",
+                "Let this host, port 443, reach the platform itself; if an authority of the company's own signs here, give the box its certificate (PEM file, wan.trust.ca_files).",
+                "Laissez cet hôte, port 443, joindre la plateforme elle-même ; si une autorité propre à l'entreprise signe ici, fournissez son certificat à la box (fichier PEM, wan.trust.ca_files).",
             ),
             Self::TlsExpired => advice(
                 "A certificate on the way to the platform has expired, or the box's date is wrong.",

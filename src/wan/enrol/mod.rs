@@ -24,6 +24,7 @@ use ureq::http::Method;
 
 use super::contract::FlowId;
 use super::credentials::Credentials;
+use super::credentials::Granted;
 use super::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
 use super::time::{PlatformTime, Quality};
 use super::worker::{Life, Next, StepError, Work};
@@ -61,6 +62,13 @@ pub(super) struct EnrolParts {
     pub(super) credentials: Credentials,
     pub(super) time: PlatformTime,
     pub(super) telemetry: Telemetry,
+}
+
+/// What the platform handed out, as it is kept in `data_dir`; `None` when there is nothing, or it can't be read.
+#[must_use]
+pub fn kept_credentials(data_dir: &Path) -> Option<Granted> {
+    let handed_out = Keeper::new(data_dir).read().ok()??;
+    Some(handed_out.granted())
 }
 
 /// The worker.
