@@ -145,8 +145,8 @@ impl WanHandle {
         self.lives.iter().map(Life::signs).sum()
     }
 
-    /// After the shutdown: waits until all workers have ended, at most `wait`; true when they have. One that is resolving a
-    /// name or opening a connection can't be interrupted and ends with its deadline; nothing is lost by leaving it behind.
+    /// After the shutdown: waits until all workers have ended, at most `wait`; true when they have. Nothing is lost by
+    /// leaving one behind.
     #[must_use]
     pub fn join(self, wait: Duration) -> bool {
         matches!(

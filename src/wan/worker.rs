@@ -30,8 +30,8 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// A host that is overloaded or at fault is left alone this long at least (Azure's throttling asks for about that).
 pub const BUSY_HOST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A worker shows life at least this often, or its connections are ended. Longer than the longest single wait of a
-/// request (connect 120 s, first byte 120 s and a hold of 60 s at the most).
+/// A worker shows life at least this often, or its connections are ended. Longer than the longest request that is read as
+/// a whole (240 s and a hold of 60 s at the most); who streams shows life by what comes.
 pub const LIFE_SIGN: Duration = Duration::from_secs(330);
 
 /// What follows a step.

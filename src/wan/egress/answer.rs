@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::Body;
 use ureq::http;
 
-use super::evidence::one_line;
+use super::evidence::{host_of_location, one_line};
 use super::pace::{Pace, Paced};
 use super::total;
 use super::{Cause, EgressError, Evidence, Phase, http_date};
@@ -96,6 +96,7 @@ impl Answer {
         let mut evidence = Evidence::at(Phase::Exchange);
         evidence.status = Some(status);
         evidence.host_code = self.header("x-ms-error-code").and_then(one_line);
+        evidence.led_to = self.header("location").and_then(host_of_location);
         evidence.skew_s = self.date().and_then(|date| skew_s(SystemTime::now(), date));
         let words = self.last_words();
         let cause = words_cause(status, &words).unwrap_or(cause);

@@ -128,7 +128,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
     use super::super::Cause;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     /// A listener whose queue is full: it neither refuses nor answers.
-    fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
+    pub(in super::super) fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener
             .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())

@@ -102,6 +102,13 @@ fn cut(text: &str, max: usize) -> Option<String> {
     }
 }
 
+/// The host that `Location` leads to, `None` within the same one; a network's login page shows its owner by it.
+pub(super) fn host_of_location(location: &str) -> Option<String> {
+    let (_, rest) = location.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    one_line(authority.rsplit('@').next()?)
+}
+
 /// Characters that turn a line around or hide in it.
 const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -110,6 +117,21 @@ const fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_location_tells_its_host_and_nothing_else() {
+        for (location, expected) in [
+            (
+                "http://login.hotel.example:8080/?u=1",
+                Some("login.hotel.example:8080"),
+            ),
+            ("https://user:pass@login.example#x", Some("login.example")),
+            ("/elsewhere", None),
+            ("https:///", None),
+        ] {
+            assert_eq!(host_of_location(location).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn foreign_text_becomes_one_bounded_line() {

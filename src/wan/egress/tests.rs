@@ -238,6 +238,12 @@ fn each_deadline_of_a_connection_passes_alone_and_under_its_own_name() {
         seen(&error)
     };
     let tls = |deadlines: &mut Deadlines| deadlines.tls = SHORT;
+    let (_listener, silent, _fillers) = dial::tests::silent();
+    let mut config = patient();
+    config.deadlines.connect = SHORT;
+    let url = format!("https://{silent}/");
+    let error = ask(&egress(&config), Method::GET, &url).err().unwrap();
+    assert_eq!(seen(&error), (Cause::TcpTimeout, Phase::Connect));
     let connect = |deadlines: &mut Deadlines| deadlines.connect = SHORT;
     let total = |deadlines: &mut Deadlines| deadlines.total = SHORT;
     assert_eq!(fails(None, &tls), (Cause::TlsTimeout, Phase::Tls));
@@ -315,6 +321,32 @@ fn an_interrupted_client_leaves_at_once_and_works_on() {
         cause(ask(&client, Method::GET, &host.url)),
         Cause::TlsIntercepted
     );
+}
+
+#[test]
+fn an_interrupted_client_leaves_a_connection_that_does_not_come_about() {
+    let (_listener, silent, _fillers) = dial::tests::silent();
+    // Takes the connection and never says a word: the handshake hangs.
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for address in [silent, mute.local_addr().unwrap()] {
+        let client = egress(&patient());
+        let hanging = thread::spawn({
+            let client = client.clone();
+            move || ask(&client, Method::GET, &format!("https://{address}/")).err()
+        });
+        // Interrupted again and again: the first may come before the request.
+        while !hanging.is_finished() {
+            client.interrupt();
+            thread::yield_now();
+        }
+        let error = hanging.join().unwrap().unwrap();
+        assert_eq!(error.cause, Cause::Stopped, "{error}");
+    }
+    // Closed, it does not even begin.
+    let client = egress(&patient());
+    client.close();
+    let error = ask(&client, Method::GET, &format!("https://{silent}/"));
+    assert_eq!(error.err().unwrap().cause, Cause::Stopped);
 }
 
 /// Answers CONNECT with `answer` and counts what arrives.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::evidence::{one_line, sentence};
+use super::evidence::{host_of_location, one_line, sentence};
 use super::failure::{ConnectError, Until};
 use super::socket::Patience;
 use super::{Cause, Evidence, Phase};
@@ -163,6 +163,7 @@ fn refusal(answer: &Head, page: &[u8], proxy: &ProxyConfig) -> ConnectError {
     };
     let mut evidence = Evidence::at(Phase::Tunnel);
     evidence.status = Some(answer.status);
+    evidence.led_to = answer.all("location").next().and_then(host_of_location);
     let squid_code = answer.all("x-squid-error").next();
     evidence.host_code = squid_code.and_then(one_line);
     let words = format!(
@@ -393,6 +394,14 @@ mod tests {
         }
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(2 * MAX_HEAD_BYTES));
         assert_eq!(cause(&endless), Cause::ProxyFailed);
+    }
+
+    #[test]
+    fn a_login_page_in_the_proxys_place_shows_its_host() {
+        let page = "HTTP/1.1 302 Found\r\nLocation: http://login.mall.example/a?b=c\r\n\r\n";
+        let error = ask(page, &proxy("", "")).0.unwrap_err();
+        let led_to = error.evidence.led_to.as_deref();
+        assert_eq!(led_to, Some("login.mall.example"));
     }
 
     #[test]

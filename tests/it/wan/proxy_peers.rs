@@ -327,7 +327,7 @@ fn with_a_proxy_not_even_a_dns_question_leaves() {
     let (resolv, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
     fs::write(
         &resolv,
-        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "nameserver 127.0.0.1\noptions timeout:20 attempts:2\n",
     )
     .unwrap();
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();

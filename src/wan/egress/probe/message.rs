@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use jiff::Timestamp;
 
+use super::super::evidence::host_of_location;
 use super::super::http_date;
 
 /// The longest head that is read.
@@ -116,11 +117,7 @@ impl Message {
 
     /// The host a redirect leads to; a login page of a network shows its owner by it.
     pub(super) fn leads_to(&self) -> Option<String> {
-        let location = self.header("location")?;
-        let rest = location.split_once("://")?.1;
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let host = authority.rsplit('@').next()?;
-        (!host.is_empty()).then(|| host.to_owned())
+        host_of_location(self.header("location")?)
     }
 
     /// When it was said, by the other side's clock.
