@@ -3,6 +3,7 @@
 mod check;
 mod sent;
 mod serve;
+mod set_aside;
 mod setup;
 mod status;
 mod supervise;
@@ -59,6 +60,12 @@ enum Command {
     },
     /// Print one line about this boot, for the console.
     BootReport,
+    /// Events that the platform refused: look, send again, drop.
+    #[command(subcommand)]
+    Outbox(set_aside::Outbox),
+    /// Messages of the platform that are no orders: look, take again, drop.
+    #[command(subcommand)]
+    Inbox(set_aside::Inbox),
     /// New versions of the box.
     #[command(subcommand)]
     Update(update::Update),
@@ -74,6 +81,8 @@ pub fn run() -> ExitCode {
         Command::Setup(setup) => setup.run(&arguments.files),
         Command::Serve => serve::run(&arguments.files),
         Command::Supervise => supervise::run(&arguments.files),
+        Command::Outbox(outbox) => outbox.run(&arguments.files),
+        Command::Inbox(inbox) => inbox.run(&arguments.files),
         Command::Update(update) => update.run(&arguments.files),
         Command::Check(options) => check::check(&arguments.files, &options),
         Command::Status { sent: true, .. } => sent::run(&arguments.files),

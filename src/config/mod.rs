@@ -37,7 +37,7 @@ pub use sections::{
 };
 pub use shipping::{LogDialect, LogsConfig, ShippingBounds, SupportConfig, SupportKind};
 pub use update::{Downgrade, UpdateConfig};
-pub use wan::{BusConfig, HttpsUrl, PullConfig, PushConfig, WanConfig};
+pub use wan::{BusConfig, HttpsUrl, OrdersFeedConfig, PullConfig, PushConfig, WanConfig};
 pub use window::DailyWindow;
 
 use reader::Reader;

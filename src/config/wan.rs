@@ -115,6 +115,8 @@ pub struct WanConfig {
     pub pull: PullConfig,
     /// Orders by the bus.
     pub bus: BusConfig,
+    /// Orders by the API.
+    pub orders_feed: OrdersFeedConfig,
     /// Store to platform.
     pub push: PushConfig,
     /// Images, videos, documents.
@@ -155,12 +157,23 @@ pub struct BusConfig {
     pub wait: Duration,
 }
 
+/// Orders by the API.
+#[derive(Debug, Clone)]
+pub struct OrdersFeedConfig {
+    /// Off: orders come by the bus only.
+    pub enabled: bool,
+    /// Long poll, while the bus does not work.
+    pub wait: Duration,
+    /// From one look to the next while it does.
+    pub period: Duration,
+}
+
 /// Store to platform.
 #[derive(Debug, Clone)]
 pub struct PushConfig {
     /// Off: the outbox fills and waits.
     pub enabled: bool,
-    /// Items taken from a lane at a time.
+    /// Events sent in one request at most.
     pub batch_items: u32,
 }
 
@@ -192,19 +205,65 @@ impl WanConfig {
             },
             bus: BusConfig {
                 enabled: reader.flag("wan.bus.enabled"),
-                queue: reader.text("wan.bus.queue"),
+                queue: bus_entity(reader),
                 key_name: reader.text("wan.bus.key_name"),
                 key: reader.secret("wan.bus.key"),
                 wait: reader.seconds("wan.bus.wait_s", 0..=60),
             },
+            orders_feed: OrdersFeedConfig {
+                enabled: reader.flag("wan.orders_feed.enabled"),
+                wait: reader.seconds("wan.orders_feed.wait_s", 0..=60),
+                period: reader.seconds("wan.orders_feed.period_s", 1..=3600),
+            },
             push: PushConfig {
                 enabled: reader.flag("wan.push.enabled"),
-                batch_items: reader.number("wan.push.batch_items", 1..=1000),
+                batch_items: reader.number("wan.push.batch_items", 1..=200),
             },
             media: MediaConfig::check(reader),
             rollouts: RolloutsConfig::check(reader),
             logs: LogsConfig::check(reader),
             support: SupportConfig::check(reader),
+        }
+    }
+}
+
+/// A queue, or a topic and its subscription as `TOPIC/subscriptions/NAME`.
+fn bus_entity(reader: &mut Reader) -> String {
+    let queue = reader.text("wan.bus.queue");
+    let topic = reader.text("wan.bus.topic");
+    let subscription = reader.text("wan.bus.subscription");
+    for (key, name) in [
+        ("wan.bus.queue", &queue),
+        ("wan.bus.topic", &topic),
+        ("wan.bus.subscription", &subscription),
+    ] {
+        if name.contains('/') {
+            reader.refuse(key, "a name without slashes is expected");
+        }
+    }
+    match (queue.is_empty(), topic.is_empty(), subscription.is_empty()) {
+        (_, true, true) => queue,
+        (true, false, false) => format!("{topic}/subscriptions/{subscription}"),
+        (false, false, _) => {
+            reader.refuse(
+                "wan.bus.topic",
+                "orders come from a queue or from a topic, not from both",
+            );
+            queue
+        }
+        (_, true, false) => {
+            reader.refuse(
+                "wan.bus.subscription",
+                "a subscription is set, but no topic",
+            );
+            queue
+        }
+        (true, false, true) => {
+            reader.refuse(
+                "wan.bus.topic",
+                "a topic is read through wan.bus.subscription",
+            );
+            queue
         }
     }
 }

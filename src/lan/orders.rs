@@ -216,6 +216,9 @@ fn shape(error: &OrderShapeError) -> Box<Problem> {
         | OrderShapeError::WrongKind { field, .. }
         | OrderShapeError::Twice { field }
         | OrderShapeError::BadName { field } => problem.with("where", json!({"field": field})),
+        OrderShapeError::UnknownVersion(_) => {
+            problem.with("where", json!({"field": "format_version"}))
+        }
         OrderShapeError::BadTime => problem.with("where", json!({"field": "placed_at"})),
     }
 }

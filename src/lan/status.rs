@@ -37,6 +37,11 @@ const MAX_DEVICES: usize = 200;
 /// Conditions that show at the orders too.
 const TOUCH_ORDERS: &[Code] = &[
     Code::OrderParked,
+    Code::OrderConflict,
+    Code::OrderVersionUnknown,
+    Code::OrderTooLarge,
+    Code::QueueMissing,
+    Code::OutboxAged,
     Code::OutboxParked,
     Code::DeviceUnreachable,
     Code::NoDeviceForRole,
@@ -435,7 +440,7 @@ fn orders(house: &House) -> Result<OrdersStatus, Box<Problem>> {
         waiting,
         to_send: outbox
             .iter()
-            .filter(|lane| lane.lane != Lane::Events)
+            .filter(|lane| !matches!(lane.lane, Lane::Events | Lane::Telemetry))
             .map(|lane| lane.waiting)
             .sum(),
         parked: outbox.iter().map(|lane| lane.parked).sum::<i64>() + unreadable,

@@ -17,7 +17,9 @@
 //! | writes waiting for a database | [`writer::QUEUE_BOUND`] | [`WriteError::Busy`] at once |
 //! | writes in one transaction | [`writer::BATCH_BOUND`] | the next transaction |
 //! | write-ahead log | [`db::WAL_BOUND_BYTES`] and one transaction; near nothing when the disk is nearly full | emptied, readers wait meanwhile |
-//! | outbox | [`orders::OUTBOX_BOUND`] | oldest events dropped and counted; orders, receipts never |
+//! | outbox, each lane | [`orders::OUTBOX_BOUND`] | what is older than 30 days is dropped and counted, nothing else |
+//! | outbox, telemetry | [`orders::TELEMETRY_BOUND`] | oldest dropped and counted |
+//! | a write that rides on another's commit | [`writer::RIDERS_WAIT`] | committed alone |
 //! | idempotency keys, message ids, closed orders | [`orders::KEPT_MS`] | forgotten |
 //! | deletions in the catalogue | [`catalogue::TOMBSTONES_KEPT_MS`], [`catalogue::TOMBSTONE_BOUND`] | forgotten; late readers refetch |
 //! | blobs | `store.blob_quota_mib` | those of less worth make room, or refused: see [`blobs`] |
@@ -50,6 +52,7 @@ mod log;
 pub mod orders;
 mod readers;
 pub mod recover;
+mod reply;
 pub mod restamp;
 mod room;
 mod salvage;
@@ -79,9 +82,10 @@ pub use db::OpenDatabaseError;
 pub use devices::{Device, Devices, NewDevice, Paired};
 pub use events::{Bell, EVENT_BOUND, StoreEvent, StoreEvents, Topic};
 pub use orders::{
-    Advanced, Command, CommandChanged, InboxMessage, Lane, LaneCounts, OrderDocument, OrderRules,
-    OrderShapeError, OrderState, OrderView, Orders, OutboxCounts, OutboxItem, Outcome,
-    ParkedMessage, Receipt, ReceiptTaken, Received, Source, StateCount, Submission, Submitted,
+    Advanced, Command, CommandChanged, Content, InboxMessage, Lane, LaneCounts, OrderDocument,
+    OrderRules, OrderShapeError, OrderState, OrderView, Orders, OutboxCounts, OutboxItem, Outcome,
+    ParkCode, ParkedMessage, Receipt, ReceiptTaken, Received, Source, StateCount, Submission,
+    Submitted,
 };
 pub use readers::ReadError;
 pub use recover::Recovery;

@@ -4,19 +4,16 @@
 //!  submit --(queue, 1024)--> BEGIN, up to 64 jobs, each in a savepoint, COMMIT --> events told, replies given
 //!     |                                        |                           |
 //!     '-- full: WriteError::Busy at once       '-- a job fails: it alone   '-- COMMIT fails: each job again, alone
+//!  submit_with_next: rides on the next commit; without one it leaves alone after RIDERS_WAIT
 //! ```
 //! A job may run more than once (its transaction was lost and it is tried alone); only the last run's outcome counts,
 //! and only a run whose transaction was committed is answered with success.
 
 use std::error::Error;
-use std::fmt;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +24,7 @@ use tracing::warn;
 use super::check::Suspicion;
 use super::db::OpenDatabaseError;
 use super::events::{StoreEvent, StoreEvents};
+pub use super::reply::Reply;
 use crate::clock::Clock;
 use crate::telemetry::chain;
 
@@ -34,6 +32,8 @@ use crate::telemetry::chain;
 pub const QUEUE_BOUND: usize = 1024;
 /// Jobs committed together at most, so that the first of them never waits for an endless transaction.
 pub const BATCH_BOUND: usize = 64;
+/// How long a write that may ride on another's commit waits for one.
+pub const RIDERS_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two rounds of housekeeping when the last one left nothing to do.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(60);
 /// Pause between two slices of housekeeping when there is more to do: jobs go first.
@@ -65,65 +65,32 @@ impl WriteError {
     }
 }
 
-/// The answer to a write, given after its commit. Threads call [`Reply::wait`], tasks `.await` it.
-#[must_use = "a write is durable only once its reply says so"]
-pub struct Reply<T>(Answer<T>);
-
-enum Answer<T> {
-    Known(Option<Result<T, WriteError>>),
-    Coming(oneshot::Receiver<Result<T, WriteError>>),
-}
-
-impl<T> Reply<T> {
-    pub(super) fn known(result: Result<T, WriteError>) -> Self {
-        Self(Answer::Known(Some(result)))
-    }
-
-    /// Blocks until the write is durable or refused.
-    ///
-    /// # Errors
-    /// See [`WriteError`].
-    ///
-    /// # Panics
-    /// In a task: there the reply is awaited.
-    pub fn wait(self) -> Result<T, WriteError> {
-        match self.0 {
-            Answer::Known(result) => result.unwrap_or(Err(WriteError::Closed)),
-            Answer::Coming(answer) => answer.blocking_recv().unwrap_or(Err(WriteError::Closed)),
-        }
-    }
-}
-
-impl<T> Unpin for Reply<T> {}
-
-impl<T> Future for Reply<T> {
-    type Output = Result<T, WriteError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Answer::Known(result) => Poll::Ready(result.take().unwrap_or(Err(WriteError::Closed))),
-            Answer::Coming(answer) => Pin::new(answer)
-                .poll(cx)
-                .map(|answer| answer.unwrap_or(Err(WriteError::Closed))),
-        }
-    }
-}
-
-impl<T> fmt::Debug for Reply<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reply")
-    }
-}
-
 /// What a job works with: the open transaction, the time, and the events to tell once it is durable.
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c Connection,
     pub(super) now_ms: i64,
     told: Vec<StoreEvent>,
     then: Vec<Box<dyn FnOnce() + Send>>,
+    house_is_due: bool,
 }
 
-impl Tx<'_> {
+impl<'c> Tx<'c> {
+    /// For work in a transaction that no writer thread has begun: what it tells, nobody hears.
+    pub(super) fn apart(conn: &'c Connection, now_ms: i64) -> Self {
+        Self {
+            conn,
+            now_ms,
+            told: Vec::new(),
+            then: Vec::new(),
+            house_is_due: false,
+        }
+    }
+
+    /// Housekeeping follows soon after the commit, not only with its period.
+    pub(super) fn call_for_housekeeping(&mut self) {
+        self.house_is_due = true;
+    }
+
     /// Runs `then` after the commit, before the reply.
     pub(super) fn once_durable(&mut self, then: impl FnOnce() + Send + 'static) {
         self.then.push(Box::new(then));
@@ -137,7 +104,28 @@ impl Tx<'_> {
 }
 
 /// What follows a commit: events to tell, steps in memory to take.
-type Aftermath = (Vec<StoreEvent>, Vec<Box<dyn FnOnce() + Send>>);
+#[derive(Default)]
+struct Aftermath {
+    told: Vec<StoreEvent>,
+    then: Vec<Box<dyn FnOnce() + Send>>,
+    house_is_due: bool,
+}
+
+/// A job in the queue.
+enum Ticket {
+    /// Committed as soon as the writer comes to it.
+    Now(Box<dyn Job>),
+    /// Committed with the next one, or after [`RIDERS_WAIT`].
+    WithNext(Box<dyn Job>),
+}
+
+impl Ticket {
+    fn job(self) -> Box<dyn Job> {
+        match self {
+            Self::Now(job) | Self::WithNext(job) => job,
+        }
+    }
+}
 
 /// Housekeeping of one database: a bounded slice of work in a transaction; true when there is more to do.
 pub(super) type Housekeeping = Box<dyn FnMut(&Connection, i64) -> rusqlite::Result<bool> + Send>;
@@ -161,7 +149,7 @@ pub(super) struct WriterParts {
 pub(super) struct Writer(Arc<Shared>);
 
 struct Shared {
-    queue: Option<SyncSender<Box<dyn Job>>>,
+    queue: Option<SyncSender<Ticket>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     done: Arc<AtomicU64>,
 }
@@ -189,6 +177,7 @@ impl Writer {
             parts,
             jobs,
             done: Arc::clone(&done),
+            has_cleaned: false,
         };
         let thread = std::thread::Builder::new()
             .name(format!("write-{}", worker.parts.name))
@@ -211,6 +200,23 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.queue(work, Ticket::Now)
+    }
+
+    /// The same for what loses nothing when a power cut comes first: it needs no fsync of its own.
+    pub(super) fn submit_with_next<T, F>(&self, work: F) -> Reply<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.queue(work, Ticket::WithNext)
+    }
+
+    fn queue<T, F>(&self, work: F, ticket: impl FnOnce(Box<dyn Job>) -> Ticket) -> Reply<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Typed {
             work,
@@ -221,8 +227,8 @@ impl Writer {
         let Some(queue) = &self.0.queue else {
             return Reply::known(Err(WriteError::Closed));
         };
-        match queue.try_send(job) {
-            Ok(()) => Reply(Answer::Coming(answer)),
+        match queue.try_send(ticket(job)) {
+            Ok(()) => Reply::coming(answer),
             Err(TrySendError::Full(_)) => Reply::known(Err(WriteError::Busy)),
             Err(TrySendError::Disconnected(_)) => Reply::known(Err(WriteError::Closed)),
         }
@@ -276,19 +282,42 @@ where
 
 struct Worker {
     parts: WriterParts,
-    jobs: Receiver<Box<dyn Job>>,
+    jobs: Receiver<Ticket>,
     done: Arc<AtomicU64>,
+    /// Housekeeping has removed something since the log last went home.
+    has_cleaned: bool,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut next_housekeeping = Instant::now() + HOUSEKEEPING_SLICE_PAUSE;
+        let mut riders = Vec::new();
+        let mut riders_leave = None;
         loop {
-            let wait = next_housekeeping.saturating_duration_since(Instant::now());
+            let until = riders_leave.map_or(next_housekeeping, |at| next_housekeeping.min(at));
+            let wait = until.saturating_duration_since(Instant::now());
             match self.jobs.recv_timeout(wait) {
-                Ok(job) => self.commit_batch(job),
+                Ok(Ticket::Now(job)) => {
+                    riders.push(job);
+                    riders_leave = Some(Instant::now());
+                }
+                Ok(Ticket::WithNext(job)) => {
+                    riders.push(job);
+                    riders_leave.get_or_insert_with(|| Instant::now() + RIDERS_WAIT);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.commit_batch(riders);
+                    return;
+                }
+            }
+            let leaves = riders_leave.is_some_and(|at| at <= Instant::now());
+            if leaves || riders.len() >= BATCH_BOUND {
+                riders_leave = None;
+                if self.commit_batch(std::mem::take(&mut riders)) {
+                    next_housekeeping =
+                        next_housekeeping.min(Instant::now() + HOUSEKEEPING_SLICE_PAUSE);
+                }
             }
             if Instant::now() >= next_housekeeping {
                 next_housekeeping = Instant::now() + self.keep_house();
@@ -296,14 +325,23 @@ impl Worker {
         }
     }
 
-    fn commit_batch(&mut self, first: Box<dyn Job>) {
-        let mut batch = vec![first];
+    /// Commits `batch` and what else waits, up to [`BATCH_BOUND`]; true when housekeeping is due.
+    fn commit_batch(&mut self, mut batch: Vec<Box<dyn Job>>) -> bool {
         while batch.len() < BATCH_BOUND {
-            let Ok(job) = self.jobs.try_recv() else { break };
-            batch.push(job);
+            let Ok(ticket) = self.jobs.try_recv() else {
+                break;
+            };
+            batch.push(ticket.job());
         }
+        if batch.is_empty() {
+            return false;
+        }
+        let mut house_is_due = false;
         match self.attempt(&mut batch) {
-            Ok(told) => self.answer(batch, told, Ok(())),
+            Ok(after) => {
+                house_is_due = after.house_is_due;
+                self.answer(batch, after, Ok(()));
+            }
             Err(error) if batch.len() == 1 => self.answer(batch, Aftermath::default(), Err(error)),
             Err(error) => {
                 warn!(
@@ -316,42 +354,42 @@ impl Worker {
                 for job in batch {
                     let mut alone = vec![job];
                     match self.attempt(&mut alone) {
-                        Ok(told) => self.answer(alone, told, Ok(())),
+                        Ok(after) => self.answer(alone, after, Ok(())),
                         Err(error) => self.answer(alone, Aftermath::default(), Err(error)),
                     }
                 }
             }
         }
+        house_is_due
     }
 
     fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Aftermath, WriteError> {
         let conn = &self.parts.conn;
-        let mut tx = Tx {
-            conn,
-            now_ms: self.parts.clock.wall_ms(),
-            told: Vec::new(),
-            then: Vec::new(),
-        };
+        let mut tx = Tx::apart(conn, self.parts.clock.wall_ms());
         let result = transact(&mut tx, batch, &self.parts.suspicion);
         if result.is_err() && !conn.is_autocommit() {
             // Fails only when SQLite has rolled back already.
             let _ = run(conn, "ROLLBACK");
         }
         result
-            .map(|()| (tx.told, tx.then))
+            .map(|()| Aftermath {
+                told: tx.told,
+                then: tx.then,
+                house_is_due: tx.house_is_due,
+            })
             .map_err(WriteError::disk)
     }
 
     fn answer(
         &mut self,
         batch: Vec<Box<dyn Job>>,
-        (told, then): Aftermath,
+        after: Aftermath,
         commit: Result<(), WriteError>,
     ) {
-        for then in then {
+        for then in after.then {
             then();
         }
-        for event in told {
+        for event in after.told {
             self.parts.events.tell(event);
         }
         for job in batch {
@@ -373,8 +411,18 @@ impl Worker {
     fn keep_house(&mut self) -> Duration {
         let now_ms = self.parts.clock.wall_ms();
         match self.one_slice(now_ms) {
-            Ok(true) => HOUSEKEEPING_SLICE_PAUSE,
-            Ok(false) => HOUSEKEEPING_PERIOD,
+            Ok(true) => {
+                self.has_cleaned = true;
+                HOUSEKEEPING_SLICE_PAUSE
+            }
+            Ok(false) => {
+                if std::mem::take(&mut self.has_cleaned) {
+                    // The file gets shorter only when the log goes home. Readers in the way: the next checkpoint does it.
+                    let conn = &self.parts.conn;
+                    let _ = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+                }
+                HOUSEKEEPING_PERIOD
+            }
             Err(error) => {
                 if !self.parts.conn.is_autocommit() {
                     let _ = run(&self.parts.conn, "ROLLBACK");

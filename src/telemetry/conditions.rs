@@ -119,6 +119,21 @@ codes! {
     OrderParked = "bus.order_parked", Warning,
         "An order arrived that could not be read. It is kept; please call support.",
         "Une commande reçue est illisible. Elle est conservée ; appelez l'assistance.";
+    OrderConflict = "bus.order_conflict", Warning,
+        "An order arrived twice with different content. The first one counts, the other is kept; please call support.",
+        "Une commande est arrivée deux fois avec un contenu différent. La première compte, l'autre est conservée ; appelez l'assistance.";
+    OrderVersionUnknown = "bus.order_version_unknown", Warning,
+        "An order arrived in a newer form that this box can't read yet. It is kept; please call support.",
+        "Une commande est arrivée sous une forme plus récente, illisible pour cette box. Elle est conservée ; appelez l'assistance.";
+    OrderTooLarge = "bus.order_too_large", Warning,
+        "An order is too large for this box and stays with the platform; please call support.",
+        "Une commande est trop volumineuse pour cette box et reste sur la plateforme ; appelez l'assistance.";
+    QueueMissing = "bus.queue_missing", Warning,
+        "The platform has no order queue for this shop. Please call support.",
+        "La plateforme n'a pas de file de commandes pour ce magasin. Appelez l'assistance.";
+    OutboxAged = "push.items_aged", Critical,
+        "Messages for the platform waited for more than a month and had to be given up; please call support.",
+        "Des messages pour la plateforme attendaient depuis plus d'un mois et ont dû être abandonnés ; appelez l'assistance.";
     OutboxParked = "push.item_parked", Warning,
         "The platform refused a message of this box. It is kept; please call support.",
         "La plateforme a refusé un message de cette box. Il est conservé ; appelez l'assistance.";

@@ -219,10 +219,12 @@ impl Credentials {
     #[must_use]
     pub fn missing_for(&self, worker: Worker) -> Option<&'static str> {
         match worker {
-            Worker::Pull | Worker::Push if self.site_id().is_none() => {
+            Worker::Pull | Worker::OrdersFeed | Worker::Push if self.site_id().is_none() => {
                 Some("site.site_id is empty")
             }
-            Worker::Pull | Worker::Push if self.api_token().is_none() => Some("wan.token is empty"),
+            Worker::Pull | Worker::OrdersFeed | Worker::Push if self.api_token().is_none() => {
+                Some("wan.token is empty")
+            }
             Worker::Bus if self.bus_entity().is_none() => Some("site.site_id is empty"),
             Worker::Bus if self.bus().is_none() => Some("wan.bus.key_name or wan.bus.key is empty"),
             Worker::Logs if self.logs_key().is_none() => Some("wan.logs.key is empty"),

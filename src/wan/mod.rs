@@ -15,7 +15,6 @@
 //! What failed last and why is [`WanHandle::outcomes`]; what lasts becomes a condition.
 
 mod api;
-mod broker;
 mod bus;
 pub mod contract;
 pub mod credentials;
@@ -24,6 +23,7 @@ mod enrol;
 mod lines;
 mod media;
 mod members;
+mod orders_feed;
 mod outcome;
 mod pull;
 mod push;
@@ -59,12 +59,14 @@ pub use snapshot::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LINE_BYTES};
 pub use worker::{LIFE_SIGN, REFUSED_PAUSE};
 
 use api::Api;
-use bus::Bus;
+use bus::claim::Claims;
+use bus::{Bus, BusParts};
 use contract::FlowId;
 use credentials::Credentials;
 use egress::{Client, Egress};
 use enrol::{Enrol, EnrolParts};
 use media::Media;
+use orders_feed::{OrdersFeed, OrdersFeedParts};
 use pull::{Pull, PullReport};
 use push::Push;
 use rollouts::{RolloutParts, Rollouts, Updater};
@@ -317,6 +319,10 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
         Api::new(client.clone(), &config.api_url, credentials, handle.time())
             .with_board(telemetry.flows.clone())
     };
+    let claims = || {
+        let client = egress.client(FlowId::Media);
+        Claims::new(client, &config.media_url, parts.credentials.clone())
+    };
     if config.pull.enabled {
         let client = client(Worker::Pull);
         let report = PullReport::new(telemetry, store.catalogue.clone(), Arc::clone(clock));
@@ -330,21 +336,41 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
     }
     if config.bus.enabled {
         let client = client(Worker::Bus);
-        let bus = Bus::new(
-            client.clone(),
-            &config.bus_url,
-            parts.credentials.clone(),
-            config.bus.clone(),
-            store.orders.clone(),
-            handle.time(),
-            telemetry,
-        );
-        list.push((Worker::Bus, vec![client], Box::new(bus)));
+        let bus_claims = claims();
+        let bus = Bus::new(BusParts {
+            client: client.clone(),
+            url: config.bus_url.clone(),
+            credentials: parts.credentials.clone(),
+            config: config.bus.clone(),
+            claims: bus_claims.clone(),
+            orders: store.orders.clone(),
+            time: handle.time(),
+            clock: Arc::clone(clock),
+            telemetry: telemetry.clone(),
+        });
+        let clients = vec![client, bus_claims.client()];
+        list.push((Worker::Bus, clients, Box::new(bus)));
+    }
+    if config.orders_feed.enabled {
+        let client = client(Worker::OrdersFeed);
+        let feed_claims = claims();
+        let feed = OrdersFeed::new(OrdersFeedParts {
+            api: api(&client),
+            claims: feed_claims.clone(),
+            orders: store.orders.clone(),
+            config: config.orders_feed.clone(),
+            outcomes: handle.outcomes(),
+            time: handle.time(),
+            telemetry: telemetry.clone(),
+        });
+        let clients = vec![client, feed_claims.client()];
+        list.push((Worker::OrdersFeed, clients, Box::new(feed)));
     }
     if config.push.enabled {
         let client = client(Worker::Push);
         let push = Push::new(push::PushParts {
             api: api(&client),
+            credentials: parts.credentials.clone(),
             orders: store.orders.clone(),
             config: config.push.clone(),
             retry: config.retry,

@@ -26,6 +26,8 @@ pub enum Worker {
     Pull,
     /// Orders by the bus.
     Bus,
+    /// Orders by the API.
+    OrdersFeed,
     /// Store to platform.
     Push,
     /// Blobs.
@@ -44,9 +46,10 @@ pub enum Worker {
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pull,
         Self::Bus,
+        Self::OrdersFeed,
         Self::Push,
         Self::Media,
         Self::Time,
@@ -62,6 +65,7 @@ impl Worker {
         match self {
             Self::Pull => "pull",
             Self::Bus => "bus",
+            Self::OrdersFeed => "orders_feed",
             Self::Push => "push",
             Self::Media => "media",
             Self::Time => "time",
@@ -76,7 +80,12 @@ impl Worker {
     #[must_use]
     pub const fn flow(self) -> FlowId {
         match self {
-            Self::Pull | Self::Push | Self::Time | Self::Rollouts | Self::Enrol => FlowId::Api,
+            Self::Pull
+            | Self::OrdersFeed
+            | Self::Push
+            | Self::Time
+            | Self::Rollouts
+            | Self::Enrol => FlowId::Api,
             Self::Bus => FlowId::Bus,
             Self::Media => FlowId::Media,
             Self::Logs => FlowId::Logs,
@@ -285,6 +294,9 @@ impl Outcomes {
         draw(Code::Unauthorized, &|outcome, cause| {
             is_refusal(cause) && !for_support(outcome.worker)
         });
+        let has_no_queue =
+            |outcome: &Outcome, cause| outcome.worker == Worker::Bus && cause == Cause::Gone;
+        draw(Code::QueueMissing, &has_no_queue);
         for (code, flow) in [
             (Code::ApiUnreachable, FlowId::Api),
             (Code::BusUnreachable, FlowId::Bus),
@@ -295,6 +307,7 @@ impl Outcomes {
             draw(code, &|outcome, cause| {
                 outcome.worker.flow() == flow
                     && (!is_refusal(cause) || for_support(outcome.worker))
+                    && !has_no_queue(outcome, cause)
                     && outcome.is_worth_showing(cause)
             });
         }
@@ -367,6 +380,11 @@ mod tests {
         assert!(conditions.holds(Code::MediaUnreachable));
         outcomes.succeeded(Worker::Bus);
         assert!(!conditions.holds(Code::Unauthorized));
+        outcomes.failed(Worker::Bus, &error(Cause::Gone));
+        outcomes.failed(Worker::Bus, &error(Cause::Gone));
+        assert!(conditions.holds(Code::QueueMissing) && !conditions.holds(Code::BusUnreachable));
+        outcomes.succeeded(Worker::Bus);
+        assert!(!conditions.holds(Code::QueueMissing));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! One item that does not fit never costs the rest: it is an [`UnreadableItem`], counted and told by the caller.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::store::catalogue::checksum::Sum;
@@ -229,17 +229,6 @@ impl Checksum {
 /// When it is something else.
 pub fn read_checksums(text: &[u8]) -> Result<Checksums, UnreadableItem> {
     serde_json::from_slice(text).map_err(|error| shape(&error))
-}
-
-/// Body of `POST /events`.
-#[derive(Debug, Serialize)]
-pub struct Event<'a> {
-    /// As in `order.advanced`.
-    pub kind: &'a str,
-    /// RFC 3339.
-    pub occurred_at: String,
-    /// The event's own content.
-    pub body: &'a RawValue,
 }
 
 #[cfg(test)]

@@ -60,6 +60,13 @@ pub(super) enum StepError {
     Disk(#[from] std::io::Error),
 }
 
+impl StepError {
+    /// The host knows the box and refuses it, or its access has ended.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Egress(error) if is_refusal(error.cause) || error.cause == Cause::SasExpired)
+    }
+}
+
 /// One flow's work.
 pub(super) trait Work: Send {
     /// Does one piece of work, in bounded time.
@@ -155,6 +162,7 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
             let _ = credentials.wait_change(version, CREDENTIALS_SLICE);
             continue;
         }
+        let mut was_refused = false;
         let (rest, is_idle) = match work.step(life) {
             Ok(next) => {
                 failures = 0;
@@ -174,6 +182,7 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
                     _ => failures == 1,
                 };
                 let wait = wait_after(&error, failures, retry);
+                was_refused = error.is_refusal();
                 let (cause, wait_ms) = (cause_of(&error), milliseconds(wait));
                 let (worker, error) = (worker.name(), chain(&error));
                 if is_news {
@@ -189,8 +198,12 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
         let ends = if is_idle {
             work.rest(rest, shutdown)
         } else {
-            // A bell must not cut a back-off short.
-            shutdown.wait(rest)
+            // A bell must not cut a back-off short; other credentials may cut the wait of a refusal.
+            wait_out(
+                rest,
+                was_refused.then_some((credentials, version)),
+                shutdown,
+            )
         };
         if ends {
             break;
@@ -200,6 +213,22 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
 
 /// The shutdown is looked for this often while credentials are waited for.
 const CREDENTIALS_SLICE: Duration = Duration::from_millis(250);
+
+/// Waits for `wait`, or until there are other credentials than those given; true when the box shuts down.
+fn wait_out(wait: Duration, refused: Option<(&Credentials, u64)>, shutdown: &Shutdown) -> bool {
+    let Some((credentials, version)) = refused else {
+        return shutdown.wait(wait);
+    };
+    let mut left = wait;
+    while !shutdown.is_triggered() && !left.is_zero() {
+        let slice = left.min(CREDENTIALS_SLICE);
+        if credentials.wait_change(version, slice) {
+            break;
+        }
+        left -= slice;
+    }
+    shutdown.is_triggered()
+}
 
 /// The shutdown is looked for this often while a bell is waited for.
 const BELL_SLICE: Duration = Duration::from_millis(250);
@@ -225,7 +254,8 @@ pub(super) fn wait_after(error: &StepError, failures: u32, retry: Backoff) -> Du
     };
     let asked = error.retry_after.unwrap_or(Duration::ZERO);
     let floor = match error.cause {
-        cause if is_refusal(cause) || cause == Cause::Gone => REFUSED_PAUSE,
+        cause if is_refusal(cause) => REFUSED_PAUSE,
+        Cause::Gone | Cause::SasExpired => REFUSED_PAUSE,
         Cause::Throttled | Cause::Server => BUSY_HOST_PAUSE,
         _ => Duration::ZERO,
     };

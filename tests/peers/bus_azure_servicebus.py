@@ -132,3 +132,36 @@ with check("python: wrong key and wrong rule are 401, an unknown queue is 410"):
 
 with check("python: a message that is too large is 403"):
     assert status_of(bus.send_queue_message, "q1", Message(b"x" * (256 * 1024 + 1))) == 403
+
+with check("python: a lock that ran out settles nothing, and the message comes again"):
+    control("PUT", "/bus/queues/short", {"lock_ms": 700})
+    bus.send_queue_message("short", Message("late"))
+    message, sequence, token = lock("short")
+    # Waits until the lock is over and the message is there again.
+    again, sequence_again, token_again = lock("short", timeout=10)
+    assert again.body == b"late" and again.broker_properties["DeliveryCount"] == 2 and sequence_again == sequence
+    assert status_of(bus.delete_queue_message, "short", sequence, token) == 404
+    bus.renew_lock_queue_message("short", sequence, token_again)
+    bus.delete_queue_message("short", sequence, token_again)
+
+with check("python: a topic that detects duplicates gives each subscription one copy, and settles each apart"):
+    control("PUT", "/bus/topics/once", {"duplicate_window_ms": 60_000})
+    for name in ["one", "two"]:
+        control("PUT", f"/bus/topics/once/subscriptions/{name}", {"max_delivery_count": 2})
+    for _ in range(3):
+        bus.send_topic_message("once", Message("same", broker_properties={"MessageId": "same"}))
+    first = bus.peek_lock_subscription_message("once", "one", timeout=5)
+    assert bus.peek_lock_subscription_message("once", "one", timeout=0).body is None
+    first.renew_lock()
+    first.unlock()
+    bus.peek_lock_subscription_message("once", "one", timeout=5).unlock()
+    assert bus.peek_lock_subscription_message("once", "one", timeout=0).body is None
+    dead = bus.format_dead_letter_subscription_name("one")
+    assert bus.read_delete_subscription_message("once", dead, timeout=5).body == b"same"
+    second = bus.peek_lock_subscription_message("once", "two", timeout=5)
+    assert second.body == b"same" and second.broker_properties["DeliveryCount"] == 1
+    second.delete()
+
+with check("python: a throttled namespace says so"):
+    control("POST", "/faults", {"fault": "throttle:2", "flow": "bus"})
+    assert status_of(bus.send_queue_message, "q1", Message("x")) == 429

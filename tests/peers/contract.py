@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+import urllib.parse
 import zlib
 
 import jsonschema
@@ -238,6 +239,52 @@ with check("contract: what is no event is refused"):
     problem(post({**event, "occurred_at": "yesterday"}, "k3"), 422)
     problem(post(None, "k4", raw=b"{" + b" " * 300_000), 413)
     problem(post(event, ""), 400)
+
+with check("contract: a batch has a result for each event, and a repeat alone is the same event"):
+    def batch(events):
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "batch"}
+        return ask("/events/batch", method="POST", body=json.dumps({"events": events}).encode(), headers=headers)
+
+    several = [{"key": f"batch-{n}", **event, "body": {"n": n}} for n in range(3)]
+    must_be("EventBatch", {"events": several})
+    broken = {**several[1], "key": "batch-broken", "occurred_at": "yesterday"}
+    answer = batch([several[0], broken, *several[1:]])
+    results = json.loads(answer[2])
+    must_be("EventResults", results)
+    assert [result["status"] for result in results["results"]] == [201, 422, 201, 201], results
+    again = json.loads(batch(several)[2])["results"]
+    assert [result["status"] for result in again] == [200, 200, 200]
+    assert post({**event, "body": {"n": 1}}, "batch-1")[0] == 200
+    problem(batch([]), 422)
+    problem(batch(several * 70), 413)
+
+with check("contract: a batch ends at the first event the platform stumbles over"):
+    control("POST", "/events/refusals", {"kind": "peer.stumble", "status": 500})
+    several = [{"key": f"stumble-{n}", **event, "kind": "peer.stumble" if n == 1 else "peer.fine"} for n in range(3)]
+    results = json.loads(batch(several)[2])["results"]
+    assert [result["status"] for result in results] == [201, 500], results
+    results = json.loads(batch(several)[2])["results"]
+    assert [result["status"] for result in results] == [200, 201, 201], results
+
+with check("contract: orders are in their feed under the message ids of the bus"):
+    def orders(**query):
+        status, _, body = ask("/orders/feed?" + urllib.parse.urlencode(query))
+        assert status == 200, body
+        page = json.loads(body)
+        must_be("OrdersPage", page)
+        return page
+
+    start = orders()["next"]
+    for n in range(3):
+        control("POST", f"/orders?via=both&message_id=om-{n}", {"order_id": f"of-{n}"})
+    page = orders(cursor=start, limit=2)
+    assert [item["message_id"] for item in page["items"]] == ["om-0", "om-1"] and not page["caught_up"]
+    must_be("Order", page["items"][0]["body"])
+    rest = orders(cursor=page["items"][0]["cursor"], wait_s=5)
+    assert [item["message_id"] for item in rest["items"]] == ["om-1", "om-2"] and rest["caught_up"]
+    control("POST", "/orders/forget")
+    problem(ask(f"/orders/feed?cursor={start}"), 410, "refetch")
+    assert len(orders()["items"]) >= 3
 
 with check("contract: no token, a wrong one, another site"):
     for headers in [{"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}]:

@@ -176,6 +176,7 @@ impl Page<'_> {
                     Lane::Orders => self.say("orders", "commandes"),
                     Lane::Receipts => self.say("receipts", "reçus"),
                     Lane::Events => self.say("events of devices", "événements d'appareils"),
+                    Lane::Telemetry => self.say("telemetry", "télémesure"),
                 };
                 let parked = if lane.parked > 0 {
                     let parked = self.number(lane.parked);

@@ -351,7 +351,7 @@ fn finish(
         tx,
         Lane::Orders,
         "command.done",
-        tx.now_ms,
+        Some(&held.order_id),
         &body.to_string(),
     )?;
     Ok(())

@@ -9,6 +9,9 @@ pub const MAX_NAME: usize = 64;
 /// Largest order document, bytes.
 pub const MAX_ORDER_BYTES: usize = 255 << 10;
 
+/// The form of order documents that this box knows; one that names none has this.
+pub const FORMAT_VERSION: u64 = 1;
+
 /// A checked order.
 #[derive(Debug, Clone)]
 pub struct OrderDocument {
@@ -44,6 +47,9 @@ pub enum OrderShapeError {
     /// JSON of another kind.
     #[error("the document is not a JSON object")]
     NotObject,
+    /// A form of document that came after this box.
+    #[error("format_version is {0}, this box knows up to {FORMAT_VERSION}")]
+    UnknownVersion(u64),
     /// A field that every order has is absent, or null.
     #[error("{field} is missing")]
     Missing {
@@ -79,6 +85,7 @@ pub enum OrderShapeError {
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow)]
+    format_version: Option<&'a RawValue>,
     order_id: Option<&'a RawValue>,
     placed_at: Option<&'a RawValue>,
     role: Option<&'a RawValue>,
@@ -86,7 +93,7 @@ struct Head<'a> {
     lines: Option<&'a RawValue>,
 }
 
-const FIELDS: [&str; 4] = ["order_id", "placed_at", "role", "lines"];
+const FIELDS: [&str; 5] = ["format_version", "order_id", "placed_at", "role", "lines"];
 
 impl OrderDocument {
     /// Checks `bytes`; an order without a role gets `default_role`.
@@ -104,6 +111,7 @@ impl OrderDocument {
             return Err(OrderShapeError::NotObject);
         }
         let head: Head<'_> = serde_json::from_str(body.get()).map_err(|error| not_head(&error))?;
+        check_version(head.format_version)?;
         let order_id = text_of(head.order_id, "order_id")?;
         let placed_at = text_of(head.placed_at, "placed_at")?;
         let role = match head.role {
@@ -126,6 +134,19 @@ impl OrderDocument {
             role,
             body,
         })
+    }
+}
+
+/// Looked at first: what a later form means by the other fields, this box does not know.
+fn check_version(value: Option<&RawValue>) -> Result<(), OrderShapeError> {
+    let Some(value) = value else { return Ok(()) };
+    match serde_json::from_str(value.get()) {
+        Ok(FORMAT_VERSION) => Ok(()),
+        Ok(version) => Err(OrderShapeError::UnknownVersion(version)),
+        Err(_) => {
+            let (field, expected) = ("format_version", "a whole number");
+            Err(OrderShapeError::WrongKind { field, expected })
+        }
     }
 }
 
@@ -248,6 +269,11 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("Dupont"), "{error}");
         }
+        let later = br#"{"format_version":2,"order_id":{"Dupont":1}}"#;
+        assert_eq!(
+            OrderDocument::parse(later, "kitchen").unwrap_err(),
+            OrderShapeError::UnknownVersion(2)
+        );
         let deep = vec![b'['; 200_000];
         assert!(OrderDocument::parse(&deep, "kitchen").is_err());
         let large = vec![b' '; MAX_ORDER_BYTES + 1];

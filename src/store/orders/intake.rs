@@ -1,4 +1,4 @@
-//! How orders come in, and how they move on.
+//! How orders of the shop's own devices come in, and how all orders move on. Those of the platform: [`super::inbox`].
 
 use rusqlite::OptionalExtension;
 use serde::Serialize;
@@ -10,9 +10,6 @@ use super::{OrderState, Orders, commands};
 use crate::digest::Digest;
 use crate::store::events::StoreEvent;
 use crate::store::writer::{Reply, Tx};
-
-/// Longest message id kept as it is; a longer one is kept as its digest.
-const MAX_MESSAGE_ID: usize = 256;
 
 /// Where an order came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,7 +24,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn number(self) -> i64 {
+    pub(super) fn number(self) -> i64 {
         self as i64
     }
 
@@ -36,39 +33,6 @@ impl Source {
             .into_iter()
             .find(|source| source.number() == number)
     }
-}
-
-/// A message from the platform that should be an order.
-#[derive(Debug, Clone)]
-pub struct InboxMessage {
-    /// The broker's id, the same on every redelivery.
-    pub message_id: String,
-    /// Who brought it.
-    pub source: Source,
-    /// The message, whatever it is.
-    pub body: Vec<u8>,
-}
-
-/// What became of a message. In every case it is durable and may be completed at the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// A new order, with a command for its role.
-    New {
-        /// The order.
-        order_id: String,
-    },
-    /// This message was here before, with the same content.
-    DuplicateMessage,
-    /// Another message brought this order before.
-    DuplicateOrder {
-        /// The order.
-        order_id: String,
-    },
-    /// No order; kept for somebody to look at.
-    Parked {
-        /// Why it is no order.
-        reason: String,
-    },
 }
 
 /// An order submitted by a device of the shop.
@@ -111,78 +75,6 @@ pub enum Advanced {
 }
 
 impl Orders {
-    /// Takes a message from the platform. A new order comes with one command for its role, in one transaction.
-    pub fn receive(&self, message: InboxMessage) -> Reply<Received> {
-        let rules = self.rules.clone();
-        let message_id = if message.message_id.len() > MAX_MESSAGE_ID {
-            Digest::of(message.message_id.as_bytes()).to_string()
-        } else {
-            message.message_id
-        };
-        let (source, body) = (message.source, message.body);
-        let order = OrderDocument::parse(&body, &rules.default_role);
-        self.writer.submit(move |tx| {
-            // Space around an order is not kept, so it makes no difference between two.
-            let content = order
-                .as_ref()
-                .map_or(&body[..], |order| order.body.get().as_bytes());
-            let mut message_id = message_id.clone();
-            match brought(tx, &message_id)? {
-                None => {}
-                Some(before) if before == content => return Ok(Received::DuplicateMessage),
-                // An id is the sender's to choose, and a queue that was made anew counts from 1 again: another message
-                // under a known id is one of its own.
-                Some(_) => {
-                    message_id = format!("{message_id}#{}", Digest::of(content));
-                    if brought(tx, &message_id)?.is_some() {
-                        return Ok(Received::DuplicateMessage);
-                    }
-                }
-            }
-            let (received, parked, kept) = match &order {
-                Err(error) => {
-                    let reason = error.to_string();
-                    (
-                        Received::Parked {
-                            reason: reason.clone(),
-                        },
-                        Some(reason),
-                        Some(&body[..]),
-                    )
-                }
-                Ok(order) => match body_of(tx, &order.order_id)? {
-                    None => {
-                        let (key, _) = insert(tx, order, source, None)?;
-                        commands::issue(tx, key, order, rules.command_ttl)?;
-                        let order_id = order.order_id.clone();
-                        (Received::New { order_id }, None, None)
-                    }
-                    Some(held) => {
-                        let order_id = order.order_id.clone();
-                        // What differs is kept beside the order, so that nothing sent is ever gone.
-                        let differs = held != content;
-                        (
-                            Received::DuplicateOrder { order_id },
-                            None,
-                            differs.then_some(content),
-                        )
-                    }
-                },
-            };
-            tx.conn
-                .prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute((
-                    &message_id,
-                    source.number(),
-                    tx.now_ms,
-                    order.as_ref().ok().map(|order| &order.order_id),
-                    parked,
-                    kept,
-                ))?;
-            Ok(received)
-        })
-    }
-
     /// Takes an order of a device: order, command for its role and the event `order.submitted`, in one transaction.
     pub fn submit(&self, submission: Submission) -> Reply<Submitted> {
         let rules = self.rules.clone();
@@ -221,7 +113,7 @@ impl Orders {
                 tx,
                 Lane::Orders,
                 "order.submitted",
-                tx.now_ms,
+                Some(&order.order_id),
                 &body.to_string(),
             )?;
             Ok(Submitted::New(view))
@@ -249,7 +141,7 @@ impl Orders {
                         tx,
                         Lane::Orders,
                         "order.advanced",
-                        tx.now_ms,
+                        Some(&order_id),
                         &body.to_string(),
                     )?;
                     Ok(Advanced::Done(view))
@@ -281,7 +173,7 @@ pub(super) fn set_state(
 }
 
 /// The request that brought an order, by which a repeat is known.
-struct Request<'a> {
+pub(super) struct Request<'a> {
     key: [u8; 16],
     digest: &'a Digest,
     device_id: &'a str,
@@ -304,7 +196,7 @@ fn earlier(tx: &Tx<'_>, key: &[u8; 16]) -> rusqlite::Result<Option<(Vec<u8>, Str
 }
 
 /// Stores a new order; its key, and how others see it.
-fn insert(
+pub(super) fn insert(
     tx: &mut Tx<'_>,
     order: &OrderDocument,
     source: Source,
@@ -355,24 +247,4 @@ fn next_seq(tx: &Tx<'_>) -> rusqlite::Result<i64> {
     tx.conn
         .prepare_cached("SELECT coalesce(max(seq), 0) + 1 FROM orders")?
         .query_row([], |row| row.get(0))
-}
-
-/// What the message `message_id` brought, if it is known: what was kept of it, or else the order it made.
-fn brought(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    let kept: Option<Option<Vec<u8>>> = tx
-        .conn
-        .prepare_cached(
-            "SELECT coalesce(i.body, o.body) FROM inbox i LEFT JOIN orders o ON o.order_id = i.order_id
-             WHERE i.message_id = ?1",
-        )?
-        .query_row([message_id], |row| row.get(0))
-        .optional()?;
-    Ok(kept.map(Option::unwrap_or_default))
-}
-
-fn body_of(tx: &Tx<'_>, order_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    tx.conn
-        .prepare_cached("SELECT body FROM orders WHERE order_id = ?1")?
-        .query_row([order_id], |row| row.get(0))
-        .optional()
 }

@@ -1,10 +1,11 @@
 //! Housekeeping of `orders.db`: forgets what is old, holds the outbox to its bound, gives space back.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tracing::warn;
 
 use super::OrderRules;
-use super::schema::{KEPT_MS, OUTBOX_BOUND};
+use super::outbox::Lane;
+use super::schema::KEPT_MS;
 use crate::store::db;
 
 /// Rows forgotten in one slice: a few milliseconds of work between orders.
@@ -15,7 +16,10 @@ const LOOKED_AT: i64 = 2000;
 /// One slice; true when there is more to do.
 pub(super) fn keep_house(conn: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
     let forgotten = forget(conn, now_ms - KEPT_MS)?;
-    let dropped = hold_bound(conn, OUTBOX_BOUND)?;
+    let mut dropped = false;
+    for lane in Lane::ALL {
+        dropped |= hold_bound(conn, lane, lane.bound(), now_ms)?;
+    }
     let freed = db::give_space_back(conn)?;
     Ok(forgotten || dropped || freed)
 }
@@ -58,40 +62,55 @@ fn forget_orders(conn: &Connection, before_ms: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Drops the oldest events while the outbox holds more than `bound`, and counts them.
-pub(in crate::store) fn hold_bound(conn: &Connection, bound: i64) -> rusqlite::Result<bool> {
-    let span: i64 = conn
-        .prepare_cached(
-            "SELECT coalesce((SELECT max(id) FROM outbox) - (SELECT min(id) FROM outbox) + 1, 0)",
-        )?
-        .query_row([], |row| row.get(0))?;
+/// Drops the oldest items of `lane` while it holds more than `bound`, and counts them: of telemetry any, of the other
+/// lanes only what waits for longer than [`KEPT_MS`].
+pub(in crate::store) fn hold_bound(
+    conn: &Connection,
+    lane: Lane,
+    bound: i64,
+    now_ms: i64,
+) -> rusqlite::Result<bool> {
+    let lane_number = lane.number();
+    let edge = |order| {
+        conn.prepare_cached(&format!(
+            "SELECT id FROM outbox WHERE lane = ?1 AND parked = 0 ORDER BY id {order} LIMIT 1"
+        ))?
+        .query_row([lane_number], |row| row.get::<_, i64>(0))
+        .optional()
+    };
+    let (Some(first), Some(last)) = (edge("ASC")?, edge("DESC")?) else {
+        return Ok(false);
+    };
     // Cheap in every ordinary case: there can't be more items than the span of their ids.
-    if span <= bound {
+    if last - first < bound {
         return Ok(false);
     }
     let count: i64 = conn
-        .prepare_cached("SELECT count(*) FROM outbox")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached("SELECT count(*) FROM outbox WHERE lane = ?1 AND parked = 0")?
+        .query_row([lane_number], |row| row.get(0))?;
     let excess = (count - bound).clamp(0, SLICE);
     if excess == 0 {
         return Ok(false);
     }
+    let (fact, until_ms) = match lane {
+        Lane::Telemetry => ("outbox_dropped", i64::MAX),
+        Lane::Orders | Lane::Receipts | Lane::Events => ("outbox_aged", now_ms - KEPT_MS),
+    };
     let dropped = conn
         .prepare_cached(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE lane = 2 AND parked = 0 ORDER BY id LIMIT ?1)",
+            "DELETE FROM outbox WHERE occurred_ms < ?3 AND id IN
+                (SELECT id FROM outbox WHERE lane = ?2 AND parked = 0 ORDER BY id LIMIT ?1)",
         )?
-        .execute([excess])?;
-    conn.prepare_cached(
-        "INSERT INTO facts VALUES ('outbox_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + ?1",
-    )?
-    .execute([i64::try_from(dropped).unwrap_or(i64::MAX)])?;
-    if dropped > 0 {
-        warn!(
-            event = "outbox.events_dropped",
-            dropped, bound, "the outbox is full: the oldest events went"
-        );
+        .execute((excess, lane_number, until_ms))?;
+    if dropped == 0 {
+        return Ok(false);
     }
-    Ok(dropped > 0)
+    conn.prepare_cached(
+        "INSERT INTO facts VALUES (?2, ?1) ON CONFLICT DO UPDATE SET value = value + ?1",
+    )?
+    .execute((i64::try_from(dropped).unwrap_or(i64::MAX), fact))?;
+    warn!(event = "outbox.items_dropped", ?lane, dropped, bound);
+    Ok(true)
 }
 
 /// After rows were brought over from a damaged database: nothing refers to what is gone, and no waiting order is

@@ -1,7 +1,7 @@
 //! Orders, the commands they become, and what waits for the platform: `orders.db`.
 //!
 //! ```text
-//!  bus, API --receive--> inbox (message id, once) --.
+//!  bus, feed -receive--> inbox (message id, once) --.
 //!  devices --submit--> idempotency (key, once) -----+--> orders --> commands --next_command--> devices
 //!                                                   |       |           |
 //!                                                   '-------+-----------+--> outbox --outbox_due--> platform
@@ -10,7 +10,9 @@
 
 mod commands;
 mod count;
+mod desk;
 mod document;
+mod inbox;
 mod intake;
 mod keep;
 mod outbox;
@@ -38,10 +40,12 @@ pub(super) use keep::hold_bound;
 
 pub use commands::{Command, CommandChanged, Outcome, WorkWaiting};
 pub use count::StateCount;
-pub use document::{MAX_NAME, MAX_ORDER_BYTES, OrderDocument, OrderShapeError};
-pub use intake::{Advanced, InboxMessage, Received, Source, Submission, Submitted};
+pub use desk::{Desk, DeskError};
+pub use document::{FORMAT_VERSION, MAX_NAME, MAX_ORDER_BYTES, OrderDocument, OrderShapeError};
+pub use inbox::{Content, InboxMessage, ParkCode, Received};
+pub use intake::{Advanced, Source, Submission, Submitted};
 pub use outbox::{Lane, LaneCounts, OutboxCounts, OutboxItem, Receipt, ReceiptTaken};
-pub use schema::{KEPT_MS, OUTBOX_BOUND};
+pub use schema::{KEPT_MS, OUTBOX_BOUND, TELEMETRY_BOUND};
 pub use state::{AdvanceOrderError, OrderState};
 pub use view::{OrderView, ParkedMessage};
 

@@ -1,6 +1,10 @@
 //! The outbox: what the platform is to be told, in lanes that do not hold each other up.
+//!
+//! Within a lane, events of one subject (an order) go out in the order they happened; while one of them is to be tried
+//! again later, those after it wait and other subjects overtake. One that is parked holds up nothing: the platform will
+//! never take it as it is, and what came after is news all the same.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,17 +18,29 @@ use crate::store::writer::{Reply, Tx};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// Orders and what became of them. Never dropped.
+    /// Orders and what became of them.
     Orders,
-    /// Receipts of devices. Never dropped.
+    /// Receipts of devices.
     Receipts,
-    /// Everything that is only good to know; the oldest go first at the bound, and are counted.
+    /// What devices and the box itself have to tell.
     Events,
+    /// What is only good to know; the oldest go first at the bound, and are counted.
+    Telemetry,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 3] = [Self::Orders, Self::Receipts, Self::Events];
+    pub const ALL: [Self; 4] = [Self::Orders, Self::Receipts, Self::Events, Self::Telemetry];
+
+    /// Items that may wait. Above it the oldest are dropped and counted: of telemetry at once, of the other lanes only
+    /// what is older than [`super::KEPT_MS`].
+    #[must_use]
+    pub const fn bound(self) -> i64 {
+        match self {
+            Self::Orders | Self::Receipts | Self::Events => super::OUTBOX_BOUND,
+            Self::Telemetry => super::TELEMETRY_BOUND,
+        }
+    }
 
     pub(super) fn number(self) -> i64 {
         self as i64
@@ -46,6 +62,8 @@ pub struct OutboxItem {
     pub lane: Lane,
     /// What it tells, `order.submitted` for instance.
     pub kind: String,
+    /// What it is about: events of one subject stay in their order.
+    pub subject: Option<String>,
     /// When that happened, milliseconds since 1970.
     pub occurred_at_ms: i64,
     /// Failed tries so far.
@@ -74,8 +92,10 @@ pub struct LaneCounts {
 pub struct OutboxCounts {
     /// Each lane.
     pub lanes: Vec<LaneCounts>,
-    /// Events dropped at the bound since the database was made.
+    /// Telemetry dropped at its bound since the database was made.
     pub dropped: i64,
+    /// Items of other lanes that nobody took for 30 days and that were dropped at the bound since.
+    pub aged: i64,
 }
 
 /// A receipt a device hands in for the platform.
@@ -108,9 +128,9 @@ pub enum ReceiptTaken {
 }
 
 // Keys outlive their items, so they carry the database's own random prefix: a re-created database repeats none.
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, (SELECT value FROM facts WHERE name = 'key_prefix') || '-' || id, lane, kind, occurred_ms,
-    attempts, error, body";
+    attempts, error, body, subject";
 
 impl Orders {
     /// Takes a receipt into the lane of receipts.
@@ -124,13 +144,7 @@ impl Orders {
                     ReceiptTaken::KeyConflict
                 });
             }
-            let id = push(
-                tx,
-                Lane::Receipts,
-                &receipt.kind,
-                tx.now_ms,
-                receipt.body.get(),
-            )?;
+            let id = push(tx, Lane::Receipts, &receipt.kind, None, receipt.body.get())?;
             remember(tx, device, key, &receipt.request_digest, &id.to_string())?;
             Ok(ReceiptTaken::New { id })
         })
@@ -140,7 +154,7 @@ impl Orders {
     pub fn outbox_push(&self, lane: Lane, kind: &str, body: Box<RawValue>) -> Reply<i64> {
         let kind = kind.to_owned();
         self.writer
-            .submit(move |tx| push(tx, lane, &kind, tx.now_ms, body.get()))
+            .submit(move |tx| push(tx, lane, &kind, None, body.get()))
     }
 
     /// Items of `lane` whose time has come, oldest first, at most `limit` (and [`LIST_BOUND`]). A time beyond
@@ -155,14 +169,39 @@ impl Orders {
         now_ms: i64,
         limit: usize,
     ) -> Result<Vec<OutboxItem>, ReadError> {
+        self.outbox_due_after(lane, 0, now_ms, limit)
+    }
+
+    /// The same of the items behind `after_id`, for who goes through a lane and has those up to it in hand. What follows
+    /// an item of its own subject that failed, and is not among those given, is left out.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_due_after(
+        &self,
+        lane: Lane,
+        after_id: i64,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<OutboxItem>, ReadError> {
         let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
         self.readers.read(|conn| {
             conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM outbox WHERE lane = ?1 AND parked = 0 AND (due_ms <= ?2 OR due_ms > ?4)
+                "SELECT {COLUMNS} FROM outbox o WHERE lane = ?1 AND parked = 0 AND id > ?5
+                 AND (due_ms <= ?2 OR due_ms > ?4)
+                 AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.lane = ?1 AND e.subject = o.subject AND e.id < o.id
+                    AND e.due_ms > 0 AND e.parked = 0 AND e.subject IS NOT NULL
+                    AND (e.id <= ?5 OR e.due_ms > ?2 AND e.due_ms <= ?4))
                  ORDER BY id LIMIT ?3"
             ))?
             .query_map(
-                (lane.number(), now_ms, limit, now_ms.saturating_add(LONGEST_RETRY_MS)),
+                (
+                    lane.number(),
+                    now_ms,
+                    limit,
+                    now_ms.saturating_add(LONGEST_RETRY_MS),
+                    after_id,
+                ),
                 item,
             )?
             .collect()
@@ -174,24 +213,36 @@ impl Orders {
     /// # Errors
     /// [`ReadError`].
     pub fn outbox_parked(&self, limit: usize) -> Result<Vec<OutboxItem>, ReadError> {
-        let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+        self.readers.read(|conn| parked(conn, limit))
+    }
+
+    /// How many items are parked, of all lanes.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_parked_count(&self) -> Result<i64, ReadError> {
         self.readers.read(|conn| {
-            conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM outbox WHERE lane IN (0, 1, 2) AND parked = 1 ORDER BY id LIMIT ?1"
-            ))?
-            .query_map([limit], item)?
-            .collect()
+            conn.prepare_cached(
+                "SELECT count(*) FROM outbox WHERE lane IN (0, 1, 2, 3) AND parked = 1",
+            )?
+            .query_row([], |row| row.get(0))
         })
     }
 
-    /// The platform has it; false when it was gone already.
-    pub fn outbox_sent(&self, id: i64) -> Reply<bool> {
-        self.writer.submit(move |tx| {
-            let gone = tx
-                .conn
-                .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
-                .execute([id])?;
-            Ok(gone == 1)
+    /// The platform has these items; how many were still there. Rides on the next commit: an item whose removal a power
+    /// cut forgets is sent again under its key, and the platform knows it.
+    pub fn outbox_sent(&self, ids: Vec<i64>) -> Reply<usize> {
+        self.writer.submit_with_next(move |tx| {
+            let mut delete = tx.conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?;
+            let mut gone = 0;
+            for id in &ids {
+                gone += delete.execute([id])?;
+            }
+            drop(delete);
+            if gone >= MANY {
+                tx.call_for_housekeeping();
+            }
+            Ok(gone)
         })
     }
 
@@ -217,18 +268,7 @@ impl Orders {
 
     /// Puts a parked item back into its lane.
     pub fn outbox_unpark(&self, id: i64) -> Reply<bool> {
-        self.writer.submit(move |tx| {
-            let back = tx
-                .conn
-                .prepare_cached(
-                    "UPDATE outbox SET parked = 0, due_ms = 0 WHERE id = ?1 AND parked = 1",
-                )?
-                .execute([id])?;
-            if back == 1 {
-                tx.tell(StoreEvent::Outbox);
-            }
-            Ok(back == 1)
-        })
+        self.writer.submit(move |tx| unpark(tx, id))
     }
 
     /// What waits, lane by lane.
@@ -256,10 +296,13 @@ impl Orders {
                     oldest_at_ms,
                 });
             }
-            let dropped = conn
-                .prepare_cached("SELECT coalesce((SELECT value FROM facts WHERE name = 'outbox_dropped'), 0)")?
-                .query_row([], |row| row.get(0))?;
-            Ok(OutboxCounts { lanes, dropped })
+            let mut fact = conn
+                .prepare_cached("SELECT coalesce((SELECT value FROM facts WHERE name = ?1), 0)")?;
+            Ok(OutboxCounts {
+                lanes,
+                dropped: fact.query_row(["outbox_dropped"], |row| row.get(0))?,
+                aged: fact.query_row(["outbox_aged"], |row| row.get(0))?,
+            })
         })
     }
 
@@ -275,21 +318,51 @@ pub const LONGEST_RETRY_MS: i64 = 3600 * 1000;
 /// Characters of a failure that are kept.
 const MAX_ERROR: usize = 500;
 
-/// Queues an event inside `tx`; its outbox id.
+/// Items taken out at once from which giving their space back is worth looking at.
+const MANY: usize = 32;
+/// Items of telemetry after which its bound is looked at.
+const TELEMETRY_LOOK: i64 = 256;
+
+/// Queues an event about `subject` inside `tx`, as of now; its outbox id.
 pub(super) fn push(
     tx: &mut Tx<'_>,
     lane: Lane,
     kind: &str,
-    occurred_ms: i64,
+    subject: Option<&str>,
     body: &str,
 ) -> rusqlite::Result<i64> {
     tx.conn
         .prepare_cached(
-            "INSERT INTO outbox (lane, kind, occurred_ms, body) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO outbox (lane, kind, subject, occurred_ms, body) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute((lane.number(), kind, occurred_ms, body.as_bytes()))?;
+        .execute((lane.number(), kind, subject, tx.now_ms, body.as_bytes()))?;
+    let id = tx.conn.last_insert_rowid();
+    if lane == Lane::Telemetry && id % TELEMETRY_LOOK == 0 {
+        tx.call_for_housekeeping();
+    }
     tx.tell(StoreEvent::Outbox);
-    Ok(tx.conn.last_insert_rowid())
+    Ok(id)
+}
+
+/// Puts a parked item back; false when there is none of that id.
+pub(super) fn unpark(tx: &mut Tx<'_>, id: i64) -> rusqlite::Result<bool> {
+    let back = tx
+        .conn
+        .prepare_cached("UPDATE outbox SET parked = 0, due_ms = 0 WHERE id = ?1 AND parked = 1")?
+        .execute([id])?;
+    if back == 1 {
+        tx.tell(StoreEvent::Outbox);
+    }
+    Ok(back == 1)
+}
+
+pub(super) fn parked(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<OutboxItem>> {
+    let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM outbox WHERE lane IN (0, 1, 2, 3) AND parked = 1 ORDER BY id LIMIT ?1"
+    ))?
+    .query_map([limit], item)?
+    .collect()
 }
 
 fn item(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
@@ -302,6 +375,7 @@ fn item(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
         attempts: row.get(5)?,
         error: row.get(6)?,
         body: raw(row, 7)?,
+        subject: row.get(8)?,
     })
 }
 

@@ -4,9 +4,10 @@
 //! time (a group commit then touches the same last pages), an order's command has the order's key and needs no index of
 //! its own for it, and the only indexes without an order in time are those that find what may come twice.
 
-/// The bound on what waits for the platform. Above it the oldest `events` are dropped and counted, orders and receipts
-/// never.
+/// What may wait for the platform in each lane but telemetry. Above it only what is older than [`KEPT_MS`] is dropped.
 pub const OUTBOX_BOUND: i64 = 1_000_000;
+/// Telemetry that may wait; above it the oldest is dropped and counted.
+pub const TELEMETRY_BOUND: i64 = 20_000;
 /// How long idempotency keys, message ids and closed orders are remembered.
 pub const KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
@@ -82,4 +83,10 @@ pub(super) const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (device_id, key)
     ) WITHOUT ROWID;
     CREATE INDEX idempotency_at ON idempotency (at_ms);
+", "
+    ALTER TABLE outbox ADD COLUMN subject TEXT;
+    CREATE INDEX outbox_failed ON outbox (lane, subject, id) WHERE due_ms > 0 AND parked = 0 AND subject IS NOT NULL;
+    ALTER TABLE inbox ADD COLUMN why TEXT;
+    ALTER TABLE inbox ADD COLUMN document BLOB;
+    UPDATE inbox SET why = 'unreadable' WHERE parked IS NOT NULL;
 "];

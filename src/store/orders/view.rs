@@ -38,10 +38,14 @@ pub struct ParkedMessage {
     pub message_id: String,
     /// When the box took it, milliseconds since 1970.
     pub received_at_ms: i64,
+    /// Which kind of fault it has: the text of a [`super::ParkCode`].
+    pub why: String,
     /// Why it is no order.
     pub reason: String,
     /// The message as it came.
     pub body: Vec<u8>,
+    /// The document it pointed to, if it pointed to one that could be had.
+    pub document: Option<Vec<u8>>,
 }
 
 pub(super) const COLUMNS: &str =
@@ -90,23 +94,42 @@ impl Orders {
     /// # Errors
     /// [`ReadError`].
     pub fn inbox_parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, ReadError> {
-        let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+        self.readers.read(|conn| parked(conn, limit))
+    }
+
+    /// The kinds of fault there are among the parked messages, each with the newest one's reason.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn inbox_faults(&self) -> Result<Vec<(String, String)>, ReadError> {
         self.readers.read(|conn| {
             conn.prepare_cached(
-                "SELECT message_id, received_ms, parked, body FROM inbox WHERE parked IS NOT NULL
-                 ORDER BY received_ms DESC LIMIT ?1",
+                "SELECT coalesce(why, 'unreadable'), parked, max(received_ms) FROM inbox
+                 WHERE parked IS NOT NULL GROUP BY 1",
             )?
-            .query_map([limit], |row| {
-                Ok(ParkedMessage {
-                    message_id: row.get(0)?,
-                    received_at_ms: row.get(1)?,
-                    reason: row.get(2)?,
-                    body: row.get(3)?,
-                })
-            })?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect()
         })
     }
+}
+
+pub(super) fn parked(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ParkedMessage>> {
+    let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
+    conn.prepare_cached(
+        "SELECT message_id, received_ms, parked, body, coalesce(why, 'unreadable'), document FROM inbox
+         WHERE parked IS NOT NULL ORDER BY received_ms DESC LIMIT ?1",
+    )?
+    .query_map([limit], |row| {
+        Ok(ParkedMessage {
+            message_id: row.get(0)?,
+            received_at_ms: row.get(1)?,
+            reason: row.get(2)?,
+            body: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+            why: row.get(4)?,
+            document: row.get(5)?,
+        })
+    })?
+    .collect()
 }
 
 pub(super) fn find(conn: &Connection, order_id: &str) -> rusqlite::Result<Option<OrderView>> {

@@ -142,7 +142,7 @@ fn shape(error: &serde_json::Error) -> RefuseMediaError {
 }
 
 /// The address with this site's signature; one that brings its own keeps it byte for byte.
-pub(super) fn signed<'a>(url: &'a str, signature: Option<&Secret>) -> Cow<'a, str> {
+pub(in crate::wan) fn signed<'a>(url: &'a str, signature: Option<&Secret>) -> Cow<'a, str> {
     match signature {
         Some(signature) if !has_signature(url) => {
             let separator = if url.contains('?') { '&' } else { '?' };
@@ -163,7 +163,8 @@ pub(super) fn bare(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-fn is_below(url: &str, media_url: &HttpsUrl) -> bool {
+/// Whether an address is on the media host.
+pub(in crate::wan) fn is_below(url: &str, media_url: &HttpsUrl) -> bool {
     let Ok(uri) = url.parse::<ureq::http::Uri>() else {
         return false;
     };

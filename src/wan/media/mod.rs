@@ -24,7 +24,7 @@
 mod aside;
 mod board;
 mod bucket;
-mod document;
+pub(super) mod document;
 mod fetch;
 mod manifest;
 mod plan;

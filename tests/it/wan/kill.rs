@@ -40,12 +40,12 @@ pub fn serve(site_file: &Path) -> Server {
     Server(child)
 }
 
-/// An address of loopback of this process.
-pub fn own_address() -> String {
+/// An address of loopback that no other test listens on; `net` is the caller's own.
+pub fn own_address(net: u8) -> String {
     let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
         unreachable!("four bytes less two are two")
     };
-    format!("127.77.{a}.{b}")
+    format!("127.{net}.{a}.{b}")
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
         platform.text("bus_url"),
         platform.text("blob_url"),
         platform.ca_file().display(),
-        own_address(),
+        own_address(77),
         dir.path().join("data").display(),
     );
     fs::write(&site_file, &text).unwrap();

@@ -33,8 +33,8 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
     assert!(output.status.success(), "{log}");
     for event in [
         "pull.snapshot_finished",
-        "bus.order_received",
-        "bus.message_parked",
+        "orders.order_received",
+        "orders.message_parked",
         "media.blob_set_aside",
         "push.item_parked",
         "wan.step_failed",
@@ -68,8 +68,8 @@ fn nothing_of_it_has_left(platform: &Platform) {
         text.into_iter().find(|line| line.contains(what))
     };
     for told in [
-        "bus.order_received",
-        "bus.message_parked",
+        "orders.order_received",
+        "orders.message_parked",
         "push.item_parked",
         "wan.step_failed",
         "wan.unauthorized",
@@ -113,7 +113,7 @@ fn write_a_log() {
     );
     let document = json!({"url": url, "sha256": digest.to_string(), "size": 7});
     platform.put_document("media", &digest.to_string(), &document);
-    platform.arm("status:422", "api", 1, Some("POST"), "/events");
+    platform.refuse_events("test.parked", 422, 1);
     let shop = Shop::of(&platform)
         .shipping(&platform)
         .with("[wan.logs]\n", "[wan.logs]\nlevel = \"debug\"\n")

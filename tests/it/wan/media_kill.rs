@@ -35,7 +35,7 @@ fn a_box_killed_in_mid_file_goes_on_with_what_was_on_the_disk() {
         bench.line.url(),
         bench.platform.ca_file().display(),
         bench.container.ca_file().display(),
-        own_address(),
+        own_address(79),
         data_dir.display(),
     );
     fs::write(&site_file, text).unwrap();

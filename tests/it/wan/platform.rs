@@ -15,6 +15,9 @@ pub const LOGS_KEY: &str = "bG9ncw-of-the/site";
 pub const SUPPORT_QUEUE: &str = "support-events";
 pub const KEY: &str = "a2V5IG9mIHRoZSBidXM=";
 
+/// When customers placed their orders.
+const PLACED_AT: &str = "2026-01-01T00:00:00Z";
+
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -240,6 +243,56 @@ impl Platform {
         known.map_or(0, |known| known["handed_out"].as_u64().unwrap())
     }
 
+    /// Events of `kind` are refused with `status`, `times` times.
+    pub fn refuse_events(&self, kind: &str, status: u16, times: u32) {
+        let body = serde_json::json!({"kind": kind, "status": status, "times": times});
+        self.call("POST", "events/refusals", &[], body.to_string().as_bytes());
+    }
+
+    /// An order by `via`: `bus`, `feed` or `both`.
+    pub fn order_via(&self, order_id: &str, via: &str) {
+        let body = serde_json::json!({"order_id": order_id, "placed_at": PLACED_AT,
+            "lines": [{"name": "Café crème"}]});
+        let path = format!("orders?via={via}");
+        self.call("POST", &path, &[], body.to_string().as_bytes());
+    }
+
+    /// Another message with an order that was sent by [`Self::order_via`] before.
+    pub fn order_again(&self, order_id: &str, message_id: &str) {
+        let body = serde_json::json!({"order_id": order_id, "placed_at": PLACED_AT,
+            "lines": [{"name": "Café crème"}]});
+        let path = format!("orders?message_id={message_id}");
+        self.call("POST", &path, &[], body.to_string().as_bytes());
+    }
+
+    /// How many events came, of any kind.
+    pub fn event_count(&self) -> usize {
+        let state = self.call("GET", "state", &[], b"");
+        usize::try_from(state["events"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Any JSON, as it is, into the feed of orders.
+    pub fn feed_item(&self, message_id: &str, body: &str) {
+        let path = format!("orders/feed?message_id={message_id}");
+        self.call("POST", &path, &[], body.as_bytes());
+    }
+
+    /// Every cursor of the feed of orders is void.
+    pub fn void_order_cursors(&self) {
+        self.call("POST", "orders/forget", &[], b"");
+    }
+
+    /// Makes a queue, topic or subscription, or changes it.
+    pub fn entity(&self, path: &str, settings: &Value) {
+        let path = format!("bus/{path}");
+        self.call("PUT", &path, &[], settings.to_string().as_bytes());
+    }
+
+    /// An entity with its messages.
+    pub fn state_of(&self, entity: &str) -> Value {
+        self.call("GET", &format!("bus/{entity}"), &[], b"")
+    }
+
     pub fn order(&self, order_id: &str) {
         let body = serde_json::json!({"order_id": order_id, "lines": [{"name": "Café crème"}]});
         self.call("POST", "orders", &[], body.to_string().as_bytes());
@@ -247,10 +300,15 @@ impl Platform {
 
     /// Anything, as it is, into the site's queue.
     pub fn message(&self, message_id: &str, body: &[u8]) {
+        self.message_to(&format!("site-{SITE}"), message_id, body);
+    }
+
+    /// Anything, as it is, into a queue or topic.
+    pub fn message_to(&self, entity: &str, message_id: &str, body: &[u8]) {
         let broker = serde_json::json!({"MessageId": message_id}).to_string();
         self.call(
             "POST",
-            &format!("bus/site-{SITE}/messages"),
+            &format!("bus/{entity}/messages"),
             &[("BrokerProperties", &broker)],
             body,
         );
@@ -271,6 +329,30 @@ impl Platform {
     pub fn events(&self) -> Vec<Value> {
         let events = self.call("GET", "events?limit=100000", &[], b"");
         events["events"].as_array().unwrap().clone()
+    }
+
+    /// The `n` of every event of `kind`, in the order of arrival.
+    pub fn event_numbers(&self, kind: &str) -> Vec<i64> {
+        let events = self.events_of(kind);
+        let bodies = events.iter().map(|event| &event["event"]["body"]);
+        bodies.map(|body| body["n"].as_i64().unwrap()).collect()
+    }
+
+    /// Every event of `kind`, in the order of arrival.
+    pub fn events_of(&self, kind: &str) -> Vec<Value> {
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            let after = events
+                .last()
+                .map_or(0, |last| last["number"].as_i64().unwrap());
+            let path = format!("events?kind={kind}&limit=5000&after={after}");
+            let page = self.call("GET", &path, &[], b"");
+            let page = page["events"].as_array().unwrap();
+            if page.is_empty() {
+                return events;
+            }
+            events.extend_from_slice(page);
+        }
     }
 
     /// Stores a blob; with `document`, also its media document. Its data.

@@ -239,8 +239,14 @@ impl Shop {
         &self.running().store
     }
 
+    /// What the box may show to the platform.
     pub fn credentials(&self) -> &Credentials {
         &self.running().credentials
+    }
+
+    /// Where the store is.
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn outcome(&self, worker: Worker) -> Option<Outcome> {

@@ -1,6 +1,8 @@
 //! What orders promise, each promise a test.
 
 mod commands;
+mod inbox;
+mod outbox;
 
 use super::*;
 use crate::digest::Digest;
@@ -105,10 +107,12 @@ fn a_message_that_is_no_order_is_parked_with_its_bytes_and_its_reason() {
         source: Source::Bus,
         body: b"\xff no order".to_vec(),
     };
-    let Received::Parked { reason } = store.orders.receive(message.clone()).wait().unwrap() else {
+    let Received::Parked { reason, why } = store.orders.receive(message.clone()).wait().unwrap()
+    else {
         panic!("not parked");
     };
     assert!(reason.contains("UTF-8"));
+    assert_eq!(why, ParkCode::Unreadable);
     assert_eq!(
         store.orders.receive(message).wait().unwrap(),
         Received::DuplicateMessage
@@ -212,8 +216,8 @@ fn a_poison_item_is_set_aside_and_the_lane_goes_on() {
     };
     assert_eq!(due(bench.now_ms()), [ids[2]]);
     assert_eq!(due(later), [ids[1], ids[2]]);
-    assert!(orders.outbox_sent(ids[2]).wait().unwrap());
-    assert!(!orders.outbox_sent(ids[2]).wait().unwrap());
+    assert_eq!(orders.outbox_sent(vec![ids[2]]).wait().unwrap(), 1);
+    assert_eq!(orders.outbox_sent(vec![ids[2]]).wait().unwrap(), 0);
     let counts = orders.outbox_counts().unwrap();
     assert_eq!((counts.lanes[2].waiting, counts.lanes[2].parked), (1, 1));
     let parked = orders.outbox_parked(10).unwrap();
@@ -391,7 +395,7 @@ fn keys_of_the_outbox_are_never_used_again() {
             .unwrap();
         let due = store.orders.outbox_due(Lane::Events, i64::MAX, 1).unwrap();
         assert!(keys.insert(due[0].key.clone()));
-        store.orders.outbox_sent(id).wait().unwrap();
+        store.orders.outbox_sent(vec![id]).wait().unwrap();
     }
     let other = Bench::new();
     let store = other.open();

@@ -12,7 +12,7 @@ use crate::api::checksums::Sums;
 use crate::enrol::Enrolment;
 use crate::intake::Intake;
 use crate::serve::Flow;
-use crate::serve::fault::Faults;
+use crate::serve::fault::{Faults, Refusals};
 use crate::store::Store;
 
 /// Who may come in.
@@ -45,6 +45,8 @@ pub struct Platform {
     pub addresses: serde_json::Value,
     /// Armed faults.
     pub faults: Faults,
+    /// Kinds of events that are refused.
+    pub refusals: Refusals,
     /// The last requests.
     pub requests: RequestLog,
     /// What came in at the log input.
@@ -59,6 +61,8 @@ pub struct Platform {
     pub documents_changed: watch::Sender<()>,
     /// Told at every stored event.
     pub events_changed: watch::Sender<()>,
+    /// Told at every order in the feed of orders.
+    pub orders_changed: watch::Sender<()>,
     /// Told whenever a message may have become receivable.
     pub messages_changed: watch::Sender<()>,
     poll_sleep: Mutex<String>,
@@ -83,6 +87,7 @@ impl Platform {
             blob_url,
             addresses,
             faults: Faults::default(),
+            refusals: Refusals::default(),
             requests: RequestLog::default(),
             intake: Intake::default(),
             sums: Mutex::default(),
@@ -90,6 +95,7 @@ impl Platform {
             enrol: Enrolment::default(),
             documents_changed: watch::Sender::new(()),
             events_changed: watch::Sender::new(()),
+            orders_changed: watch::Sender::new(()),
             messages_changed: watch::Sender::new(()),
             poll_sleep: Mutex::new(POLL_SLEEP.to_owned()),
             offline: watch::Sender::new(false),

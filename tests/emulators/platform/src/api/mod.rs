@@ -5,6 +5,7 @@ mod cursor;
 mod encoding;
 mod events;
 mod feed;
+mod orders;
 mod snapshot;
 
 use std::sync::Arc;
@@ -60,11 +61,16 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
             checksums::documents(&request, platform, collection, bucket).await
         }
         ("POST", ["events"]) => events::answer(request, platform).await,
+        ("POST", ["events", "batch"]) => events::answer_batch(request, platform).await,
+        ("GET", ["orders", "feed"]) => orders::answer(&request, platform).await,
         (
             _,
-            ["snapshot" | "feed" | "checksums"] | ["snapshot" | "buckets", _, _] | ["checksums", _],
+            ["snapshot" | "feed" | "checksums"]
+            | ["snapshot" | "buckets", _, _]
+            | ["checksums", _]
+            | ["orders", "feed"],
         ) => Ok(method_not_allowed("GET")),
-        (_, ["events"]) => Ok(method_not_allowed("POST")),
+        (_, ["events"] | ["events", "batch"]) => Ok(method_not_allowed("POST")),
         _ => Ok(problem(
             StatusCode::NOT_FOUND,
             "not-found",

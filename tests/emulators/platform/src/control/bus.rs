@@ -1,16 +1,16 @@
-//! The bus from behind: entities, orders, raw messages, what is in a queue, lost locks.
+//! The bus from behind: entities, raw messages, what is in a queue, lost locks.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{Call, CallError};
-use crate::bus::{properties, read_messages, store as store_messages};
-use crate::platform::{Platform, now_ms, rfc3339};
+use crate::bus::{read_messages, store as store_messages};
+use crate::platform::{Platform, now_ms};
 use crate::serve::reply::{Reply, empty, json as json_reply};
 use crate::store::entities::{self, Entity, Kind, Settings};
-use crate::store::messages::{self, NewMessage};
+use crate::store::messages;
 
 pub async fn route(
     call: &Call<'_>,
@@ -50,7 +50,7 @@ pub async fn route(
     }
 }
 
-async fn find(platform: &Arc<Platform>, name: &str) -> Result<Entity, CallError> {
+pub(super) async fn find(platform: &Arc<Platform>, name: &str) -> Result<Entity, CallError> {
     let name = name.to_owned();
     let entity = platform
         .store
@@ -96,48 +96,6 @@ async fn send(call: &Call<'_>, platform: &Arc<Platform>, name: &str) -> Result<R
         StatusCode::CREATED,
         &json!({"sequence_number": sequence_number}),
     ))
-}
-
-/// A customer's order: the body's fields, completed with `order_id` and `placed_at`, sent to `?queue=` (the site's own
-/// if none is named) under `?message_id=` (the order's id if none is given).
-pub async fn order(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallError> {
-    let mut order: Map<String, Value> = if call.body.is_empty() {
-        Map::new()
-    } else {
-        call.json()?
-    };
-    let order_id = match order.get("order_id") {
-        Some(Value::String(id)) => id.clone(),
-        Some(_) => return Err(CallError::Bad("order_id must be a string".into())),
-        None => format!("o-{}", properties::guid()),
-    };
-    order.insert("order_id".into(), json!(order_id));
-    order
-        .entry("placed_at")
-        .or_insert_with(|| json!(rfc3339(now_ms())));
-    order.entry("lines").or_insert_with(|| json!([]));
-    let queue = call.query.value("queue").map_or_else(
-        || format!("site-{}", platform.credentials.site),
-        str::to_owned,
-    );
-    let entity = find(platform, &queue.to_lowercase()).await?;
-    let message_id = call
-        .query
-        .value("message_id")
-        .unwrap_or(&order_id)
-        .to_owned();
-    let mut message = NewMessage {
-        content_type: Some("application/json".into()),
-        custom: "[]".into(),
-        body: Value::Object(order).to_string().into_bytes(),
-        ..NewMessage::default()
-    };
-    let broker = Map::from_iter([("MessageId".to_owned(), json!(message_id))]);
-    properties::read_broker(&broker, &mut message, now_ms()).map_err(CallError::Bad)?;
-    let sequence_number = store_messages(platform, entity, vec![message]).await?;
-    let answer =
-        json!({"order_id": order_id, "message_id": message_id, "sequence_number": sequence_number});
-    Ok(json_reply(StatusCode::CREATED, &answer))
 }
 
 async fn show(platform: &Arc<Platform>, name: &str) -> Result<Reply, CallError> {

@@ -24,6 +24,19 @@ pub fn arm(call: &Call<'_>, platform: &Platform) -> Result<Reply, CallError> {
     }
 }
 
+/// Events of a kind are refused.
+pub fn refuse(call: &Call<'_>, platform: &Platform) -> Result<Reply, CallError> {
+    if platform.refusals.arm(call.json()?) {
+        Ok(json_reply(
+            StatusCode::OK,
+            &json!({"refusals": platform.refusals.list()}),
+        ))
+    } else {
+        let detail = format!("status is 400 to 599, and at most {MAX_ARMED} are armed");
+        Err(CallError::Bad(detail))
+    }
+}
+
 pub fn clear(platform: &Platform) -> Reply {
     platform.faults.clear();
     empty(StatusCode::NO_CONTENT)

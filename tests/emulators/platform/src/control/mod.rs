@@ -8,6 +8,7 @@ mod enrol;
 mod events;
 mod faults;
 mod logs;
+mod orders;
 mod rollouts;
 mod state;
 
@@ -110,6 +111,7 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         ("PUT", ["feed"]) => state::keep_changes(call, platform).await,
         ("POST", ["feed", "forget"]) => state::forget_changes(platform).await,
         ("GET", ["events"]) => events::list(call, platform).await,
+        ("POST", ["events", "refusals"]) => faults::refuse(call, platform),
         ("GET", ["faults"]) => Ok(faults::list(platform)),
         ("POST", ["faults"]) => faults::arm(call, platform),
         ("DELETE", ["faults"]) => Ok(faults::clear(platform)),
@@ -132,7 +134,10 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
             documents::delete(call, platform, collection, id).await
         }
         (_, ["enrol", path @ ..]) => enrol::route(call, platform, path).await,
-        ("POST", ["orders"]) => bus::order(call, platform).await,
+        ("POST", ["orders"]) => orders::order(call, platform).await,
+        ("POST", ["orders", "feed"]) => orders::raw(call, platform).await,
+        ("GET", ["orders", "feed"]) => orders::list(platform).await,
+        ("POST", ["orders", "forget"]) => orders::forget(platform).await,
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
         (_, ["rollouts", path @ ..]) => rollouts::route(call, platform, path).await,
         ("GET" | "PUT", ["controllers"]) => rollouts::controllers(call, platform).await,

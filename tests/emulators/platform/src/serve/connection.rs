@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{DATE, HOST};
+use hyper::header::{DATE, HOST, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -166,6 +166,7 @@ async fn answer(
     let result = match fault {
         Some(Kind::Refuse) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Kind::Status(code)) => Ok(refusal(flow, code)),
+        Some(Kind::Throttle(seconds)) => Ok(throttled(flow, seconds)),
         Some(Kind::TruncateAfterBytes(bytes)) => {
             let answer = dispatch(flow, request, host, &platform).await;
             Ok(answer.map(|inner| body::truncated(inner, bytes, Ending::Cut)))
@@ -204,6 +205,18 @@ async fn dispatch(
         Flow::Blob => blob::answer(request, platform).await,
         Flow::Logs => intake::answer(&request, platform),
     }
+}
+
+/// The text is the documentation's; the status is assumed.
+fn throttled(flow: Flow, seconds: u64) -> Reply {
+    let detail =
+        "The request was terminated because the namespace is being throttled. Error code: 50009.";
+    let mut answer = match flow {
+        Flow::Bus => crate::bus::reply::error(StatusCode::TOO_MANY_REQUESTS, detail),
+        _ => refusal(flow, 429),
+    };
+    reply::set(&mut answer, RETRY_AFTER, &seconds.to_string());
+    answer
 }
 
 /// The answer of a `status` fault, in the manner of the flow.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Mutex;
 
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Flow;
@@ -25,6 +26,8 @@ pub enum Kind {
     TruncateAfterBytes(u64),
     /// This status is answered and nothing is done.
     Status(u16),
+    /// 429 with so many seconds in `Retry-After`, as of a throttled Service Bus namespace.
+    Throttle(u64),
     /// The answer's body comes at so many bytes a second.
     Slow(u64),
     /// The request is done, and the connection reset instead of an answer.
@@ -55,6 +58,7 @@ impl FromStr for Kind {
             ("status", Some(code @ 200..=599)) => {
                 Ok(Self::Status(u16::try_from(code).expect("the range fits")))
             }
+            ("throttle", Some(seconds)) => Ok(Self::Throttle(seconds)),
             ("slow", number) => Ok(Self::Slow(
                 number.unwrap_or(DEFAULT_SLOW_BYTES_PER_S).max(1),
             )),
@@ -74,6 +78,7 @@ impl fmt::Display for Kind {
             Self::StallAfterBytes(bytes) => write!(out, "stall_after_bytes:{bytes}"),
             Self::TruncateAfterBytes(bytes) => write!(out, "truncate_after_bytes:{bytes}"),
             Self::Status(code) => write!(out, "status:{code}"),
+            Self::Throttle(seconds) => write!(out, "throttle:{seconds}"),
             Self::Slow(rate) => write!(out, "slow:{rate}"),
         }
     }
@@ -180,6 +185,55 @@ impl Faults {
     }
 }
 
+/// Events of a kind that are answered with a status instead of being stored, however they come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// Of this kind.
+    pub kind: String,
+    /// With this status, 400 to 599.
+    pub status: u16,
+    /// How many of them still.
+    #[serde(default = "once")]
+    pub times: u64,
+}
+
+/// The armed refusals.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Vec<Refusal>>);
+
+impl Refusals {
+    /// Arms one more; false at [`MAX_ARMED`], or if it makes no sense.
+    pub fn arm(&self, refusal: Refusal) -> bool {
+        let mut armed = self.0.lock().expect("no holder of this lock panics");
+        let fits = armed.len() < MAX_ARMED && (400..=599).contains(&refusal.status);
+        if fits && refusal.times > 0 {
+            armed.push(refusal);
+        }
+        fits
+    }
+
+    /// What is armed.
+    pub fn list(&self) -> Vec<Refusal> {
+        self.0
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
+    }
+
+    /// Takes the refusal that hits an event of `kind`, if any.
+    pub fn hit(&self, kind: &str) -> Option<StatusCode> {
+        let mut armed = self.0.lock().expect("no holder of this lock panics");
+        let at = armed.iter().position(|refusal| refusal.kind == kind)?;
+        let status = StatusCode::from_u16(armed[at].status).ok();
+        armed[at].times -= 1;
+        if armed[at].times == 0 {
+            armed.remove(at);
+        }
+        status
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +271,7 @@ mod tests {
             "truncate_after_bytes:7",
             "stall_after_bytes:7",
             "status:503",
+            "throttle:2",
             "slow:10",
         ] {
             assert_eq!(text.parse::<Kind>().unwrap().to_string(), text);

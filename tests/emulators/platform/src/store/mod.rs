@@ -11,6 +11,7 @@
 //! | `blobs` | names and properties of blobs; the bytes are in `blobs/` by SHA-256 |
 //! | `rollouts`, `rollout_feedback`, `controllers` | hawkBit's actions, what boxes said of them, the boxes |
 //! | `boxes`, `tokens` | boxes that enrolled, and what they were handed |
+//! | `orders_feed` | orders for those who take them over the API |
 //! | `settings` | the incarnation (part of every cursor), the horizon, kept changes |
 //!
 //! One connection writes. A snapshot reads on a connection of its own, so a slow client holds up nobody.
@@ -23,6 +24,7 @@ pub mod entities;
 pub mod events;
 pub mod feed;
 pub mod messages;
+pub mod orders;
 pub mod rollouts;
 pub mod snapshots;
 
@@ -153,6 +155,8 @@ CREATE TABLE IF NOT EXISTS messages(
 CREATE INDEX IF NOT EXISTS messages_by_entity ON messages(entity, dead, seq);
 CREATE TABLE IF NOT EXISTS seen_messages(
   entity TEXT NOT NULL, message_id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY(entity, message_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS orders_feed(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, message_id TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS blobs(
   name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, content_type TEXT NOT NULL,
   etag TEXT NOT NULL, modified_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;

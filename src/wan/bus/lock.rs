@@ -1,10 +1,17 @@
 //! What a Service Bus says about a message beside its body: `BrokerProperties` and `Location`, read leniently
 //! (learn.microsoft.com, "message-headers-and-properties": one JSON object whose numbers may also come as text).
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::Value;
 
-use super::sas::percent_encoded;
 use crate::digest::Digest;
+use crate::wan::sas::percent_encoded;
+
+/// A lock whose end the broker does not tell holds this long; the service's default by its documentation.
+const USUAL_LOCK: Duration = Duration::from_secs(30);
+/// No lock is believed to be shorter, or longer (the service's maximum).
+const LOCK_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// A message under a lock.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +22,8 @@ pub(super) struct Lock {
     pub(super) settle_path: String,
     /// How often it was delivered, as far as known.
     pub(super) delivery_count: Option<u64>,
+    /// How long the lock holds from when the broker answered, by the broker's own clock.
+    pub(super) holds: Duration,
 }
 
 /// The broker's headers do not say how to settle the message.
@@ -22,10 +31,11 @@ pub(super) struct Lock {
 #[error("a message without lock: neither BrokerProperties nor Location says how to settle it")]
 pub(super) struct NoLock;
 
-/// Reads the headers of a peek-locked message.
+/// Reads the headers of a peek-locked message that the broker sent at `date`. `body` as far as it was read.
 pub(super) fn read_lock(
     properties: Option<&str>,
     location: Option<&str>,
+    date: Option<SystemTime>,
     body: &[u8],
 ) -> Result<Lock, NoLock> {
     let properties: Value = properties
@@ -56,7 +66,21 @@ pub(super) fn read_lock(
         message_id,
         settle_path,
         delivery_count: text("DeliveryCount").and_then(|count| count.parse().ok()),
+        holds: holds(text("LockedUntilUtc").as_deref(), date),
     })
+}
+
+/// From the answer's `Date` to the lock's end, both by the broker's clock: the box's own may be years away.
+fn holds(until: Option<&str>, date: Option<SystemTime>) -> Duration {
+    let until = until.and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
+    let until = until.map(|until| SystemTime::from(until.timestamp()));
+    let (shortest, longest) = LOCK_RANGE;
+    until
+        .zip(date)
+        .map_or(USUAL_LOCK, |(until, date)| {
+            until.duration_since(date).unwrap_or(shortest)
+        })
+        .clamp(shortest, longest)
 }
 
 /// Names of properties are written in several ways.
@@ -90,13 +114,14 @@ mod tests {
     fn settles_by_sequence_number_and_lock_token() {
         let properties = r#"{"DeliveryCount":2,"LockToken":"5e-1","MessageId":"m 1","SequenceNumber":31,
             "State":"Active","TimeToLive":922337203685.47754,"EnqueuedTimeUtc":"Wed, 02 Jul 2014 01:32:27 GMT"}"#;
-        let lock = read_lock(Some(properties), None, b"").unwrap();
+        let lock = read_lock(Some(properties), None, None, b"").unwrap();
         assert_eq!(
             lock,
             Lock {
                 message_id: "m 1".into(),
                 settle_path: "31/5e-1".into(),
                 delivery_count: Some(2),
+                holds: USUAL_LOCK,
             }
         );
     }
@@ -104,28 +129,46 @@ mod tests {
     #[test]
     fn takes_numbers_as_text_other_cases_and_a_missing_number() {
         let properties = r#"{"lockToken":"t","messageid":7,"deliverycount":"3"}"#;
-        let lock = read_lock(Some(properties), None, b"").unwrap();
+        let lock = read_lock(Some(properties), None, None, b"").unwrap();
         assert_eq!(
             (lock.message_id.as_str(), lock.settle_path.as_str()),
             ("7", "7/t")
         );
         assert_eq!(lock.delivery_count, Some(3));
         let properties = r#"{"LockToken":"t","MessageId":"a/b c"}"#;
-        let lock = read_lock(Some(properties), None, b"").unwrap();
+        let lock = read_lock(Some(properties), None, None, b"").unwrap();
         assert_eq!(lock.settle_path, "a%2Fb%20c/t");
     }
 
     #[test]
     fn falls_back_to_the_location_but_never_to_its_host() {
         let location = "https://evil.example/q/messages/31/5e-1?api-version=2016-07";
-        let lock = read_lock(Some("no json"), Some(location), b"body").unwrap();
+        let lock = read_lock(Some("no json"), Some(location), None, b"body").unwrap();
         assert_eq!(lock.settle_path, "31/5e-1");
         assert_eq!(lock.message_id, format!("sha256-{}", Digest::of(b"body")));
-        assert_eq!(read_lock(None, Some("https://h/x/31/5e"), b""), Err(NoLock));
         assert_eq!(
-            read_lock(None, Some("/messages/31/5e/../x"), b""),
+            read_lock(None, Some("https://h/x/31/5e"), None, b""),
             Err(NoLock)
         );
-        assert_eq!(read_lock(None, None, b""), Err(NoLock));
+        assert_eq!(
+            read_lock(None, Some("/messages/31/5e/../x"), None, b""),
+            Err(NoLock)
+        );
+        assert_eq!(read_lock(None, None, None, b""), Err(NoLock));
+    }
+
+    #[test]
+    fn a_lock_is_measured_by_the_brokers_clock_alone() {
+        let properties = r#"{"LockToken":"t","SequenceNumber":1,"LockedUntilUtc":"Wed, 02 Jul 2014 01:32:27 GMT"}"#;
+        let date = |text| {
+            let date = jiff::fmt::rfc2822::parse(text).unwrap();
+            Some(SystemTime::from(date.timestamp()))
+        };
+        let holds = |date| read_lock(Some(properties), None, date, b"").unwrap().holds;
+        let seconds = Duration::from_secs;
+        assert_eq!(holds(date("Wed, 02 Jul 2014 01:31:37 GMT")), seconds(50));
+        assert_eq!(holds(date("Wed, 02 Jul 2014 00:00:00 GMT")), seconds(300));
+        assert_eq!(holds(date("Wed, 02 Jul 2014 02:00:00 GMT")), seconds(1));
+        assert_eq!(holds(None), USUAL_LOCK);
     }
 }
