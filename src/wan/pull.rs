@@ -48,6 +48,8 @@ pub(super) struct Pull {
     /// The platform no longer knows the cursor.
     refetch: bool,
     page_items: u32,
+    /// Deleted at the end of a snapshot so far.
+    swept: usize,
     ahead: Ahead,
     verify: Verify,
 }
@@ -68,6 +70,7 @@ impl Pull {
             config,
             report,
             refetch: false,
+            swept: 0,
         }
     }
 }

@@ -38,7 +38,9 @@ pub use aside::{ASIDE_BOUND, ASIDE_HEAD, Aside};
 pub use feed::{Change, Changes, ChangesPage, FeedCursor, ParseCursorError};
 pub use read::{CollectionCount, Stored};
 pub use schema::{BARCODE_COLLECTION, MEDIA_COLLECTION, TOMBSTONE_BOUND, TOMBSTONES_KEPT_MS};
-pub use snapshot::{SnapshotEnd, SnapshotPart, SnapshotPlace, SnapshotPlan, SnapshotRun};
+pub use snapshot::{
+    SWEEP_BOUND, SnapshotEnd, SnapshotPart, SnapshotPlace, SnapshotPlan, SnapshotRun,
+};
 pub use switch::SWITCH_SLICE;
 
 /// Items one read gives at most, whatever was asked.

@@ -19,8 +19,11 @@ use crate::store::events::StoreEvent;
 use crate::store::readers::ReadError;
 use crate::store::writer::{Reply, Tx};
 
-/// Documents swept in one step of the last transaction: memory does not depend on how many there are.
+/// Documents swept in one step of a transaction: memory does not depend on how many there are.
 const SWEEP_SLICE: i64 = 1000;
+/// Documents swept in one transaction. When a platform drops more at once, they go in several, so that the log of the
+/// database does not grow to the size of the catalogue.
+pub const SWEEP_BOUND: usize = 50_000;
 
 /// What a snapshot consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +94,11 @@ pub enum SnapshotEnd {
     /// The catalogue is what the snapshot held; the cursor is set.
     Finished {
         /// Documents that the snapshot did not hold and that are deleted now.
+        swept: usize,
+    },
+    /// So many were deleted, more are to be: end it once more.
+    More {
+        /// Documents deleted now.
         swept: usize,
     },
     /// Another snapshot began meanwhile; nothing was swept.
@@ -167,13 +175,20 @@ impl Catalogue {
         })
     }
 
-    /// Ends the snapshot: deletes what it did not hold and sets the cursor, in one transaction.
+    /// Ends the snapshot: deletes what it did not hold and sets the cursor, in one transaction (but for [`SWEEP_BOUND`]).
     pub fn finish_snapshot(&self, run: SnapshotRun) -> Reply<SnapshotEnd> {
+        self.finish_sweeping(run, SWEEP_BOUND)
+    }
+
+    pub(super) fn finish_sweeping(&self, run: SnapshotRun, bound: usize) -> Reply<SnapshotEnd> {
         self.writer.submit(move |tx| {
             if fact(tx, "run")? != Some(run.run) {
                 return Ok(SnapshotEnd::Superseded);
             }
-            let swept = sweep(tx, run.start_seq)?;
+            let swept = sweep(tx, run.start_seq, bound)?;
+            if swept >= bound {
+                return Ok(SnapshotEnd::More { swept });
+            }
             forget(tx)?;
             set_fact(tx, "cursor", &run.plan.cursor)?;
             set_fact(tx, "pulled_ms", tx.now_ms)?;
@@ -202,17 +217,18 @@ struct Gone {
     codes: Vec<String>,
 }
 
-fn sweep(tx: &mut Tx<'_>, start_seq: i64) -> rusqlite::Result<usize> {
+fn sweep(tx: &mut Tx<'_>, start_seq: i64, bound: usize) -> rusqlite::Result<usize> {
     let (mut swept, mut after) = (0, 0);
-    loop {
+    while swept < bound {
         let gone = unseen(tx, start_seq, after)?;
         let Some(last) = gone.last() else {
-            return Ok(swept);
+            break;
         };
         after = last.doc;
         swept += gone.len();
         delete(tx, &gone)?;
     }
+    Ok(swept)
 }
 
 fn unseen(tx: &Tx<'_>, start_seq: i64, after: i64) -> rusqlite::Result<Vec<Gone>> {

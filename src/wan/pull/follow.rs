@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::body::{JSON, decoded_bytes, expect_type};
 use super::{MAX_PAGE, Pull, PullReport, SHORTEST_POLL, URGENT_CLASS};
 use crate::store::Catalogue;
+use crate::telemetry::chain;
 use crate::wan::api::Api;
 use crate::wan::contract::FlowId;
 use crate::wan::egress::{Cause, EgressError, bad_answer};
@@ -183,17 +184,27 @@ impl Ahead {
         self.cursor = None;
     }
 
-    /// Takes what is urgent, unless that was done just now.
+    /// Takes what is urgent, unless that was tried just now. What the platform or the network does not give is no failure
+    /// of the rest: it comes in its turn.
     pub(super) fn overtake(&mut self, report: &mut PullReport) -> Result<(), StepError> {
-        let Some(mut cursor) = self.cursor.clone() else {
+        let is_early = self
+            .asked_at
+            .is_some_and(|at| at.elapsed() < OVERTAKE_EVERY);
+        let Some(cursor) = self.cursor.clone().filter(|_| !is_early) else {
             return Ok(());
         };
-        if self
-            .asked_at
-            .is_some_and(|at| at.elapsed() < OVERTAKE_EVERY)
-        {
-            return Ok(());
+        let taken = self.take_ahead(cursor, report);
+        self.asked_at = Some(Instant::now());
+        match taken {
+            Err(StepError::Egress(error)) => {
+                tracing::debug!(event = "pull.overtaking_failed", error = chain(&error));
+                Ok(())
+            }
+            other => other,
         }
+    }
+
+    fn take_ahead(&mut self, mut cursor: String, report: &mut PullReport) -> Result<(), StepError> {
         for _ in 0..OVERTAKE_PAGES {
             let question = Question {
                 cursor: &cursor,
@@ -215,12 +226,11 @@ impl Ahead {
             }
             let ends = page.caught_up || page.next == cursor;
             cursor = page.next;
+            self.cursor = Some(cursor.clone());
             if ends {
                 break;
             }
         }
-        self.cursor = Some(cursor);
-        self.asked_at = Some(Instant::now());
         Ok(())
     }
 }

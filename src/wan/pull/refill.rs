@@ -122,8 +122,10 @@ impl Pull {
                 self.refetch = false;
                 self.ahead.end();
                 self.verify.soon();
-                self.report.snapshot_finished(&place, swept);
+                self.report.snapshot_finished(&place, self.swept + swept);
+                self.swept = 0;
             }
+            SnapshotEnd::More { swept } => self.swept += swept,
             // Only this worker takes snapshots, so it is a mistake in the code; the catalogue is as good as before.
             SnapshotEnd::Superseded => tracing::error!(event = "pull.snapshot_superseded"),
         }

@@ -20,6 +20,25 @@ fn a_snapshot_replaces_what_a_restored_platform_counts_lower() {
 }
 
 #[test]
+fn a_sweep_of_very_many_goes_in_several_transactions_and_only_the_last_sets_the_cursor() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    let page = (0..2500)
+        .map(|n| product(&format!("p{n}"), 1, "{}"))
+        .collect();
+    catalogue.apply_page(page, "c1").wait().unwrap();
+    let run = catalogue.begin_snapshot(plan("c2")).wait().unwrap();
+    take(&catalogue, &run, vec![product("p7", 1, "{}")]);
+    let end = |run: &SnapshotRun| catalogue.finish_sweeping(run.clone(), 2000).wait().unwrap();
+    assert_eq!(end(&run), SnapshotEnd::More { swept: 2000 });
+    assert_eq!(catalogue.cursor().unwrap().as_deref(), Some("c1"));
+    assert!(catalogue.running_snapshot().unwrap().is_some());
+    assert_eq!(end(&run), SnapshotEnd::Finished { swept: 499 });
+    assert_eq!(catalogue.cursor().unwrap().as_deref(), Some("c2"));
+    assert_eq!(catalogue.collections().unwrap()[0].documents, 1);
+}
+
+#[test]
 fn checksums_follow_every_way_a_document_can_go() {
     let bench = Bench::new();
     let catalogue = bench.open().catalogue;

@@ -59,6 +59,9 @@ pub async fn of_collection(
     platform: &Arc<Platform>,
     collection: &str,
 ) -> Result<Reply, StoreError> {
+    if !is_collection(collection) {
+        return Ok(bad_request("this is no name of a collection"));
+    }
     let sums = sums(platform).await?;
     let list: Vec<Value> = sums
         .buckets
@@ -81,6 +84,9 @@ pub async fn documents(
     let Ok(wanted) = wanted.parse::<u8>() else {
         return Ok(bad_request("a bucket is a number from 0 to 255"));
     };
+    if !is_collection(collection) {
+        return Ok(bad_request("this is no name of a collection"));
+    }
     let collection = collection.to_owned();
     let (position, text) = platform
         .store
@@ -106,6 +112,15 @@ pub async fn documents(
     reply::set(&mut answer, FEED_CURSOR, &at(&position));
     fill(&mut answer, text.into_bytes(), accepts_gzip(request));
     Ok(answer)
+}
+
+/// As the contract has it: a small letter, then small letters, digits, `_` and `-`, 64 at most.
+fn is_collection(name: &str) -> bool {
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    name.len() <= 64
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(fits)
 }
 
 fn packed(request: &Request<Payload>, value: &Value) -> Reply {

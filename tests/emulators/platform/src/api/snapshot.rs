@@ -2,11 +2,12 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, HeaderName, IF_RANGE, RANGE, VARY,
+    ETAG, HeaderName, IF_RANGE, RANGE, RETRY_AFTER, VARY,
 };
 use hyper::{Request, StatusCode};
 
@@ -20,14 +21,24 @@ use crate::store::StoreError;
 
 /// Bytes read before they are sent.
 const CHUNK: usize = 64 * 1024;
+/// A snapshot that is not made by then is asked for again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub async fn plan(platform: &Arc<Platform>) -> Result<Reply, StoreError> {
     let store = platform.store.clone();
-    let plan = tokio::task::spawn_blocking(move || {
+    let making = tokio::task::spawn_blocking(move || {
         store.snapshot(|position| cursor::encode(position, position.last_seq))
-    })
-    .await
-    .expect("making a snapshot does not panic and is not aborted")?;
+    });
+    // What takes longer goes on, and is given to who asks again.
+    let made = match tokio::time::timeout(PATIENCE, making).await {
+        Ok(made) => made.expect("making a snapshot does not panic and is not aborted")?,
+        Err(_) => None,
+    };
+    let Some(plan) = made else {
+        let mut answer = reply::empty(StatusCode::ACCEPTED);
+        reply::set(&mut answer, RETRY_AFTER, "2");
+        return Ok(answer);
+    };
     let mut answer = reply::json(StatusCode::OK, &plan);
     reply::set(&mut answer, CACHE_CONTROL, "no-store");
     Ok(answer)

@@ -87,12 +87,15 @@ impl Store {
         self.dir.join("snapshots")
     }
 
-    /// The newest snapshot if nothing has changed since, or else a new one. `cursor` writes a sequence number as one.
-    pub fn snapshot(&self, cursor: impl Fn(&feed::Position) -> String) -> Result<Plan, StoreError> {
-        let _one_at_a_time = self
-            .snapshotting
-            .lock()
-            .expect("no holder of this lock panics");
+    /// The newest snapshot if nothing has changed since, or else a new one; `None` while one is being made. `cursor` writes
+    /// a sequence number as one.
+    pub fn snapshot(
+        &self,
+        cursor: impl Fn(&feed::Position) -> String,
+    ) -> Result<Option<Plan>, StoreError> {
+        let Ok(_one_at_a_time) = self.snapshotting.try_lock() else {
+            return Ok(None);
+        };
         let reader = self.reader()?;
         let state = reader.unchecked_transaction()?;
         let position = feed::position(&state)?;
@@ -102,7 +105,7 @@ impl Store {
             && let Some(plan) = self.plan(newest)?
             && plan.cursor == cursor
         {
-            return Ok(plan);
+            return Ok(Some(plan));
         }
         let number = kept
             .last()
@@ -149,7 +152,7 @@ impl Store {
         for old in kept.iter().rev().skip(KEPT - 1) {
             fs::remove_dir_all(self.snapshots_dir().join(old))?;
         }
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// Drops all snapshots.
