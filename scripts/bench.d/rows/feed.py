@@ -27,8 +27,6 @@ ONLY_PULL = f"""
 wait_s = {POLL_S}
 [wan.push]
 enabled = false
-[wan.bus]
-enabled = false
 [wan.media]
 enabled = false
 """
@@ -39,6 +37,7 @@ def _over_the_meter(box, address):
     metered = text.replace(f"https://{address}:{API_PORT}", f"https://{address}:{PORT}")
     if metered == text:
         raise RuntimeError("the site file names no platform to put the meter before")
+    metered = metered.replace("[wan.bus]\n", "[wan.bus]\nenabled = false\n")
     box.site_file.write_text(metered, encoding="utf-8")
     return box
 
@@ -100,6 +99,7 @@ def _some_changes(report, box, meter, control, token, full, documents):
     last = control.ask("GET", f"/documents/products/{ids[-1]}")["version"]
     before = meter.total()
     with box:
+        box.first_answer()
         headers = {"Authorization": f"Bearer {token}"}
 
         def arrived():
@@ -123,7 +123,7 @@ def _some_changes(report, box, meter, control, token, full, documents):
 
 
 def _some_ids(box, token, count):
-    """Ids of products whose names need no escaping, spread over the list."""
+    """Ids of products, as they stand in a path, spread over the list."""
     with box:
         box.first_answer()
         ids, after = [], ""
@@ -131,8 +131,7 @@ def _some_ids(box, token, count):
         while len(ids) < count:
             path = f"/v1/documents/products?limit=1000&after={after}"
             page = json.loads(box.ask(8000, "GET", path, headers=headers)[1])
-            plain = [item["id"] for item in page["items"] if item["id"].isalnum()]
-            ids += plain[: max(1, count // 20)]
+            ids += [quote(item["id"], safe="") for item in page["items"][: max(1, count // 10)]]
             if not page["next"]:
                 break
             after = quote(page["next"], safe="")

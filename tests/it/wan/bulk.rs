@@ -1,9 +1,13 @@
 //! What a large catalogue may cost: memory that does not grow with it, a disk that fills up and heals.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use comptoir::clock::SystemClock;
+use comptoir::config::Config;
+use comptoir::store::Store;
 use comptoir::telemetry::Code;
 
 use super::platform::{Platform, SITE, TOKEN, eventually};
@@ -29,6 +33,85 @@ impl Server {
     }
 }
 
+/// A site file for the real binary; `net` makes its addresses its own.
+fn write_site_file(platform: &Platform, dir: &Path, net: u8) -> PathBuf {
+    let site_file = dir.join("site.toml");
+    let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
+        unreachable!("four bytes less two are two")
+    };
+    let text = format!(
+        "[site]\nsite_id = \"{SITE}\"\n\
+         [wan]\napi_url = \"{}\"\ntoken = \"{TOKEN}\"\nretry_first_ms = 100\n\
+         [wan.trust]\nca_files = [\"{}\"]\n[wan.bus]\nenabled = false\n\
+         [lan]\nbind = \"127.{net}.{a}.{b}\"\nport_offset = 3000\n[discovery]\nenabled = false\n\
+         [store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
+        platform.text("api_url"),
+        platform.ca_file().display(),
+        dir.join("data").display(),
+    );
+    fs::write(&site_file, text).unwrap();
+    site_file
+}
+
+fn serve(site_file: &Path) -> Server {
+    let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
+        .arg("--site-file")
+        .arg(site_file)
+        .arg("serve")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Server(child)
+}
+
+/// Where the load of a box stands, read beside it.
+fn offset(data_dir: &Path) -> Option<u64> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let conn = rusqlite::Connection::open_with_flags(data_dir.join("catalogue.db"), flags).ok()?;
+    let place: String = conn
+        .query_row(
+            "SELECT value FROM facts WHERE name = 'snapshot_place'",
+            [],
+            |row| row.get(0),
+        )
+        .ok()?;
+    let place: serde_json::Value = serde_json::from_str(&place).ok()?;
+    (place["part"] == 1).then(|| place["offset"].as_u64())?
+}
+
+#[test]
+fn a_box_killed_again_and_again_in_its_first_load_goes_on_at_the_byte() {
+    let platform = Platform::start();
+    platform.generate("products", 8000, 600);
+    let dir = tempfile::tempdir().unwrap();
+    let site_file = write_site_file(&platform, dir.path(), 79);
+    let mut reached = 0;
+    for _ in 0..3 {
+        platform.arm("slow:200000", "api", 1, None, "/descriptions");
+        let server = serve(&site_file);
+        reached = eventually("the load goes on", || {
+            offset(&dir.path().join("data")).filter(|offset| *offset > reached)
+        });
+        drop(server);
+    }
+    let server = serve(&site_file);
+    eventually("all is pulled", || {
+        (platform.asked(&["/checksums\""]) > 0).then_some(())
+    });
+    drop(server);
+    assert_eq!(platform.asked(&["/snapshot\""]), 1, "one snapshot");
+    assert_eq!(
+        platform.asked(&["/descriptions", ":206"]),
+        3,
+        "taken up each time"
+    );
+    let text = fs::read_to_string(&site_file).unwrap();
+    let config = Config::from_layers(&[(&site_file, &text)]).unwrap();
+    let store = Store::open(&config.store, Arc::new(SystemClock::default())).unwrap();
+    holds_what_the_platform_holds(&store.catalogue, &platform, &["products"]);
+}
+
 /// Far below what is pulled, far above what batches, caches and buffers may take.
 const MAX_GROWTH_KIB: u64 = 40 * 1024;
 
@@ -38,31 +121,9 @@ fn the_memory_of_the_server_does_not_grow_with_the_catalogue() {
     let (documents, bytes) = (1200, 64 * 1024);
     platform.generate("products", documents, bytes);
     let dir = tempfile::tempdir().unwrap();
-    let site_file = dir.path().join("site.toml");
-    let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
-        unreachable!("four bytes less two are two")
-    };
-    let text = format!(
-        "[site]\nsite_id = \"{SITE}\"\n\
-         [wan]\napi_url = \"{}\"\ntoken = \"{TOKEN}\"\nretry_first_ms = 100\n\
-         [wan.trust]\nca_files = [\"{}\"]\n[wan.bus]\nenabled = false\n\
-         [lan]\nbind = \"127.78.{a}.{b}\"\nport_offset = 3000\n[discovery]\nenabled = false\n\
-         [store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
-        platform.text("api_url"),
-        platform.ca_file().display(),
-        dir.path().join("data").display(),
-    );
-    fs::write(&site_file, text).unwrap();
+    let site_file = write_site_file(&platform, dir.path(), 78);
     platform.arm("status:503", "api", 1, None, "/snapshot");
-    let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
-        .arg("--site-file")
-        .arg(&site_file)
-        .arg("serve")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let server = Server(child);
+    let server = serve(&site_file);
     eventually("the server asks for the first time", || {
         platform.faults_are_spent().then_some(())
     });
@@ -124,5 +185,5 @@ fn pull_onto(dir: &Path) {
     shop.filled();
     assert!(shop.metric("comptoir_pull_resumed_total") > 0);
     assert_eq!(shop.condition(Code::FeedItemRefused), None);
-    holds_what_the_platform_holds(&shop, &platform, &["products"]);
+    holds_what_the_platform_holds(&shop.store().catalogue, &platform, &["products"]);
 }

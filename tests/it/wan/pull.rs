@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use comptoir::store::Changes;
+use comptoir::store::{Catalogue, Changes};
 use comptoir::telemetry::Code;
 use serde_json::json;
 
@@ -68,11 +68,10 @@ fn a_snapshot_fills_the_catalogue_and_the_feed_keeps_it() {
 
 /// What the oracle asks of a box that was filled: the platform's documents byte for byte, each once in the shop's feed.
 pub(super) fn holds_what_the_platform_holds(
-    shop: &Shop,
+    catalogue: &Catalogue,
     platform: &Platform,
     collections: &[&str],
 ) {
-    let catalogue = &shop.store().catalogue;
     let mut live = 0;
     for collection in collections {
         let (mut ours, mut after) = (Vec::new(), String::new());
@@ -135,7 +134,7 @@ fn a_snapshot_goes_on_at_the_byte_after_every_kind_of_cut() {
     let shop = Shop::of(&platform).start();
     shop.filled();
     assert!(platform.faults_are_spent());
-    holds_what_the_platform_holds(&shop, &platform, &["products", "stock"]);
+    holds_what_the_platform_holds(&shop.store().catalogue, &platform, &["products", "stock"]);
     assert_eq!(
         shop.condition(Code::FeedItemRefused),
         None,
@@ -182,7 +181,7 @@ fn a_snapshot_goes_on_after_a_restart_of_the_box_and_anew_when_the_platform_drop
     shop.filled();
     assert_eq!(shop.metric("comptoir_pull_snapshots_changed_total"), 1);
     assert_eq!(platform.asked(&["/snapshot\""]), 2);
-    holds_what_the_platform_holds(&shop, &platform, &["products"]);
+    holds_what_the_platform_holds(&shop.store().catalogue, &platform, &["products"]);
 }
 
 #[test]
@@ -200,7 +199,11 @@ fn prices_come_before_descriptions_and_overtake_them() {
     assert_eq!(shop.documents("prices"), 300);
     assert_eq!(shop.documents("history"), 0);
     shop.filled();
-    holds_what_the_platform_holds(&shop, &platform, &["products", "prices", "history"]);
+    holds_what_the_platform_holds(
+        &shop.store().catalogue,
+        &platform,
+        &["products", "prices", "history"],
+    );
 
     // After an absence, with more to catch up than one page holds.
     shop.stop();
@@ -213,7 +216,11 @@ fn prices_come_before_descriptions_and_overtake_them() {
     eventually("the rest follows", || {
         (shop.documents("products") == 5500).then_some(())
     });
-    holds_what_the_platform_holds(&shop, &platform, &["products", "prices", "history"]);
+    holds_what_the_platform_holds(
+        &shop.store().catalogue,
+        &platform,
+        &["products", "prices", "history"],
+    );
 }
 
 #[test]
@@ -248,7 +255,11 @@ fn what_the_feed_never_told_is_found_by_checksum_and_repaired_in_silence() {
         });
         (shop.metric("comptoir_pull_buckets_repaired_total") == 5).then_some(())
     });
-    holds_what_the_platform_holds(&shop, &platform, &["products", "other", "notices"]);
+    holds_what_the_platform_holds(
+        &shop.store().catalogue,
+        &platform,
+        &["products", "other", "notices"],
+    );
     assert!(shop.document("products", "p8").is_none());
     assert_eq!(shop.condition(Code::CatalogueDiffers), None);
     // Buckets, not the collection: five of them were asked for, and no second snapshot.
@@ -297,7 +308,7 @@ fn nobody_sees_a_half_empty_catalogue_while_it_is_fetched_anew() {
         );
         (shop.metric("comptoir_pull_snapshots_total") == 1).then_some(())
     });
-    holds_what_the_platform_holds(&shop, &platform, &["products"]);
+    holds_what_the_platform_holds(&shop.store().catalogue, &platform, &["products"]);
     let Changes::Page(page) = shop.store().catalogue.changes(Some(&before), 10).unwrap() else {
         panic!("devices need not begin anew");
     };
