@@ -70,6 +70,12 @@ pub(super) enum Means {
 /// Reads a stage in the light of what runs now.
 pub(super) fn judge(order: &Order, standing: &Standing) -> Means {
     let (begun_in, was_written) = match &order.stage {
+        // Somebody else brought it, or RAUC was through although nobody could tell us.
+        Stage::Fetching | Stage::Fetched
+            if standing.version == order.version && !standing.in_trial =>
+        {
+            return Means::Ends((true, format!("version {} runs and is kept", order.version)));
+        }
         Stage::Fetching | Stage::Fetched | Stage::Ended { .. } => return Means::GoOn,
         Stage::Installing { boot_id } => (boot_id, false),
         Stage::Written { boot_id } => (boot_id, true),
@@ -245,6 +251,17 @@ mod tests {
         let Means::Ends((true, _)) = judge(&written(), &standing("2.0", "b2", false)) else {
             panic!("kept is a success");
         };
+    }
+
+    #[test]
+    fn a_version_that_came_another_way_is_a_success_too() {
+        let order = order(Stage::Fetched);
+        assert_eq!(judge(&order, &standing("1.0", "b1", false)), Means::GoOn);
+        assert_eq!(judge(&order, &standing("2.0", "b2", true)), Means::GoOn);
+        assert!(matches!(
+            judge(&order, &standing("2.0", "b2", false)),
+            Means::Ends((true, _))
+        ));
     }
 
     #[test]

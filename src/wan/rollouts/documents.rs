@@ -130,6 +130,13 @@ pub(super) struct Terms {
     pub(super) window_closed: bool,
 }
 
+impl Terms {
+    /// To be fetched and no more.
+    pub(super) fn is_download_only(self) -> bool {
+        self.update == Handling::Skip && !self.window_closed
+    }
+}
+
 /// The bundle that is ordered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Artifact {

@@ -182,6 +182,12 @@ impl Rollouts {
     /// The platform offers nothing: what it wanted before it does not want any more.
     fn miss_order(&mut self) -> Result<(), StepError> {
         match &self.records.now.order {
+            // Over for the platform once it is here; it waits for the order that installs it.
+            Some(Order {
+                stage: Stage::Fetched,
+                terms,
+                ..
+            }) if terms.is_download_only() => Ok(()),
             Some(Order {
                 stage: Stage::Fetching | Stage::Fetched,
                 ..

@@ -147,7 +147,10 @@ impl Rollouts {
     }
 
     fn end(&mut self, success: bool, detail: String) -> Result<(), StepError> {
-        self.enter(Stage::Ended { success, detail })
+        self.enter(Stage::Ended { success, detail })?;
+        // The platform may be out of reach for weeks; the disk need not wait for it.
+        self.bundle.clear();
+        Ok(())
     }
 
     /// Forgets an order that the platform does not want any more.

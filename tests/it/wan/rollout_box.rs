@@ -91,12 +91,19 @@ impl Updater for Slots {
     }
 }
 
+struct Running {
+    shutdown: Shutdown,
+    wan: WanHandle,
+    telemetry: Telemetry,
+    store: Store,
+}
+
 /// A box with nothing but roll-outs.
 pub struct RolloutBox {
     pub dir: tempfile::TempDir,
     settings: String,
     pub slots: Slots,
-    running: Option<(Shutdown, WanHandle, Telemetry)>,
+    running: Option<Running>,
 }
 
 impl Drop for RolloutBox {
@@ -158,7 +165,7 @@ impl RolloutBox {
             }),
             outgoing: comptoir::telemetry::outgoing::Outgoing::default(),
             config: config.wan,
-            store,
+            store: store.clone(),
             telemetry: telemetry.clone(),
             time: PlatformTime::new(clock),
             identity: Arc::new(BoxIdentity::from_seed([7; 32])),
@@ -167,13 +174,18 @@ impl RolloutBox {
             shutdown: shutdown.clone(),
         })
         .unwrap();
-        self.running = Some((shutdown, wan, telemetry));
+        self.running = Some(Running {
+            shutdown,
+            wan,
+            telemetry,
+            store,
+        });
     }
 
     pub fn stop(&mut self) {
-        if let Some((shutdown, wan, _)) = self.running.take() {
-            shutdown.trigger();
-            assert!(wan.join(PATIENCE), "a worker does not end");
+        if let Some(running) = self.running.take() {
+            running.shutdown.trigger();
+            assert!(running.wan.join(PATIENCE), "a worker does not end");
         }
     }
 
@@ -185,7 +197,11 @@ impl RolloutBox {
     }
 
     pub fn telemetry(&self) -> &Telemetry {
-        &self.running.as_ref().expect("the box runs").2
+        &self.running.as_ref().expect("the box runs").telemetry
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.running.as_ref().expect("the box runs").store
     }
 
     pub fn status(&self) -> UpdateStatus {

@@ -1,6 +1,7 @@
 //! Roll-outs: the real worker against the platform's hawkBit API.
 
 use comptoir::digest::Digest;
+use comptoir::store::{InboxMessage, OrderState, Source};
 use comptoir::telemetry::{Code, UpdateState, UpdateWait};
 use comptoir::wan::rollouts::{InstallBundleError, status_on_disk};
 use serde_json::{Value, json};
@@ -296,7 +297,11 @@ fn a_download_only_order_ends_when_it_is_there_and_serves_the_next_one() {
     let id = platform.order_rollout("version=2.0&urgency=download_only", &bytes);
     ended(&platform, id, "downloaded");
     box_.slots.with(|state| assert!(state.installed.is_empty()));
-    assert_eq!(platform.asked(&["softwaremodules/1/"]), 1);
+    platform.order_rollout("version=2.0", &bytes);
+    box_.restart_is_asked();
+    box_.slots
+        .with(|state| assert_eq!(state.installed, [Digest::of(&bytes)]));
+    assert_eq!(platform.asked(&["softwaremodules"]), 1);
 }
 
 #[test]
@@ -362,6 +367,39 @@ fn what_rauc_refuses_is_told_and_what_is_busy_is_waited_for() {
     eventually("its space is given back", || {
         (box_.bundle_bytes() == 0).then_some(())
     });
+}
+
+#[test]
+fn a_restart_waits_until_no_device_works_on_an_order() {
+    let platform = Platform::start();
+    let box_ = RolloutBox::of(&platform).started();
+    let orders = &box_.store().orders;
+    let message = InboxMessage {
+        message_id: "m1".into(),
+        source: Source::Bus,
+        body: br#"{"order_id":"o1","placed_at":"2026-11-24T20:00:00Z","lines":[{"name":"x"}]}"#
+            .to_vec(),
+    };
+    orders.receive(message).wait().unwrap();
+    let advance = |to| orders.advance("o1", to, "test").wait().unwrap();
+    advance(OrderState::Accepted);
+    platform.order_rollout("version=2.0", &bundle(17, 1000));
+    box_.waits_for(UpdateWait::QuietMoment);
+    box_.slots.with(|state| assert_eq!(state.restarts, 0));
+    advance(OrderState::Done);
+    box_.restart_is_asked();
+}
+
+#[test]
+fn a_bundle_that_is_gone_ends_the_order() {
+    let platform = Platform::start();
+    let path = "/softwaremodules/";
+    platform.arm("status:404", "api", 3, None, path);
+    let id = platform.order_rollout("version=2.0", &bundle(18, 1000));
+    let _box = RolloutBox::of(&platform).started();
+    let last = ended(&platform, id, "error");
+    assert!(last.contains("the bundle can't be had"), "{last}");
+    assert_eq!(platform.asked(&[path, "404"]), 3);
 }
 
 #[test]
