@@ -2,14 +2,22 @@
 
 use serde_json::json;
 
-use super::decide::{self, same_bytes};
-use super::documents::{DeploymentDocument, Poll, action_of};
+use super::decide::{self, Verdict, same_bytes};
+use super::documents::{Artifact, DeploymentDocument, Poll, UnusableOrder, action_of};
 use super::record::{Order, Stage};
 use super::updater::Standing;
 use super::{Report, Rollouts};
 use crate::clock::Clock as _;
 use crate::telemetry::{Code, chain};
 use crate::wan::worker::StepError;
+
+/// An order that a box can carry out.
+struct Judged {
+    version: String,
+    artifact: Artifact,
+    /// How it ends at once, when there is nothing to be done.
+    ends: Option<Verdict>,
+}
 
 impl Rollouts {
     /// Polls, and takes in what there is.
@@ -54,10 +62,12 @@ impl Rollouts {
         };
         let document: DeploymentDocument = self.ddi.follow(href)?;
         let (consent, why) = match self.judged(&document, standing) {
-            Ok((version, _, None | Some((true, _)))) => {
-                (true, format!("version {version} may come"))
-            }
-            Ok((_, _, Some((false, why)))) | Err(why) => (false, why),
+            Ok(Judged {
+                ends: Some((false, why)),
+                ..
+            }) => (false, why),
+            Ok(judged) => (true, format!("version {} may come", judged.version)),
+            Err(error) => (false, error.to_string()),
         };
         self.ddi.confirm(action_id, consent, &why)?;
         tracing::info!(
@@ -69,23 +79,20 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Version, bundle and, when it is not to be carried out, how the order ends.
-    #[allow(
-        clippy::type_complexity,
-        reason = "read once, two lines below its callers"
-    )]
     fn judged(
         &self,
         document: &DeploymentDocument,
         standing: &Standing,
-    ) -> Result<(String, super::documents::Artifact, Option<decide::Verdict>), String> {
+    ) -> Result<Judged, UnusableOrder> {
         let limit = self.config.max_bundle.as_u64();
-        let (version, artifact) = document
-            .bundle(&self.ddi.places, limit)
-            .map_err(|error| error.to_string())?;
+        let (version, artifact) = document.bundle(&self.ddi.places, limit)?;
         let terms = document.terms();
-        let verdict = decide::judge_new(&version, terms, self.update.downgrade, standing);
-        Ok((version, artifact, verdict))
+        let ends = decide::judge_new(&version, terms, self.update.downgrade, standing);
+        Ok(Judged {
+            version,
+            artifact,
+            ends,
+        })
     }
 
     fn take_order(&mut self, href: &str, standing: &Standing) -> Result<(), StepError> {
@@ -110,7 +117,7 @@ impl Rollouts {
         let known = self.records.now.order.take();
         let last = self.records.now.last.as_ref();
         let told_before = last.filter(|last| last.action_id == action_id);
-        let stage = |ended: Option<decide::Verdict>| match (ended, told_before) {
+        let stage = |ended: Option<Verdict>| match (ended, told_before) {
             // It ended before, and the platform has not kept what it was told.
             (_, Some(last)) => Stage::Ended {
                 success: last.success,
@@ -120,18 +127,18 @@ impl Rollouts {
             (None, None) => Stage::Fetching,
         };
         let order = match self.judged(&document, standing) {
-            Ok((version, artifact, ended)) => {
+            Ok(judged) => {
                 let fits = same_bytes(
                     known.as_ref().and_then(|order| order.artifact.as_ref()),
-                    Some(&artifact),
+                    Some(&judged.artifact),
                 );
                 let mut order = Order {
                     action_id: action_id.to_owned(),
                     href: href.to_owned(),
-                    version,
-                    artifact: Some(artifact),
+                    version: judged.version,
+                    artifact: Some(judged.artifact),
                     terms: document.terms(),
-                    stage: stage(ended),
+                    stage: stage(judged.ends),
                     etag: None,
                     misses: 0,
                     interruptions: 0,
@@ -152,7 +159,7 @@ impl Rollouts {
                 }
                 order
             }
-            Err(why) => {
+            Err(error) => {
                 self.bundle.clear();
                 Order {
                     action_id: action_id.to_owned(),
@@ -160,7 +167,7 @@ impl Rollouts {
                     version: String::new(),
                     artifact: None,
                     terms: document.terms(),
-                    stage: stage(Some((false, why))),
+                    stage: stage(Some((false, error.to_string()))),
                     etag: None,
                     misses: 0,
                     interruptions: 0,

@@ -147,6 +147,9 @@ impl Rollouts {
     }
 
     fn end(&mut self, success: bool, detail: String) -> Result<(), StepError> {
+        if !success {
+            tracing::warn!(event = "rollouts.order_failed", detail);
+        }
         self.enter(Stage::Ended { success, detail })?;
         // The platform may be out of reach for weeks; the disk need not wait for it.
         self.bundle.clear();
