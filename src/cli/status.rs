@@ -85,6 +85,23 @@ fn lines(status: &Value) -> Vec<String> {
         text(&platform["orders"]),
         text(&platform["media"])
     ));
+    let flows = status["flows"].as_array();
+    for flow in flows
+        .into_iter()
+        .flatten()
+        .filter(|flow| flow["state"] == "down")
+    {
+        let trouble = &flow["trouble"];
+        lines.push(format!(
+            "flow       {} to {}: {} (since {}). {} {}",
+            text(&flow["name"]),
+            text(&flow["host"]),
+            text(&trouble["cause"]),
+            since(&flow["since_ms"]),
+            text(&trouble["staff"]["en"]),
+            text(&trouble["action"]["en"])
+        ));
+    }
     let (time, enrolment) = (&status["time"], &status["enrolment"]);
     lines.push(format!(
         "enrolment  {}{}",
@@ -140,6 +157,11 @@ mod tests {
             "orders": { "waiting": 3, "to_send": 4, "parked": 5 },
             "catalogue": { "documents": 9, "age_s": null },
             "device_count": 2,
+            "flows": [
+                { "name": "api", "state": "up" },
+                { "name": "bus", "host": "h:443", "state": "down", "since_ms": 0, "trouble": {
+                    "cause": "dns", "staff": { "en": "No name." }, "action": { "en": "Mend it." } } },
+            ],
             "time": { "quality": "weak", "confirmed_s_ago": 7 },
             "enrolment": { "state": "enrolled", "since_ms": 0, "valid_until_ms": 1000 },
         });
@@ -149,6 +171,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("wan.api_unreachable: No answer."), "{text}");
+        assert!(
+            text.contains(
+                "flow       bus to h:443: dns (since 1970-01-01T00:00:00Z). No name. Mend it."
+            ),
+            "{text}"
+        );
+        assert!(!text.contains("flow       api"), "{text}");
         assert!(
             text.contains(
                 "enrolment  since 1970-01-01T00:00:00Z, credentials until 1970-01-01T00:00:01Z"

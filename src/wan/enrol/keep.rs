@@ -114,11 +114,14 @@ mod tests {
         assert!(keeper.read().unwrap().is_none());
         keeper.keep(&handed_out()).unwrap();
         assert!(keeper.read().unwrap() == Some(handed_out()));
+        let granted = super::super::kept_credentials(dir.path());
+        assert!(granted == Some(handed_out().granted()));
         let mode = fs::metadata(&keeper.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         keeper.forget().unwrap();
         keeper.forget().unwrap();
         assert!(keeper.read().unwrap().is_none());
+        assert!(super::super::kept_credentials(dir.path()).is_none());
     }
 
     #[test]
