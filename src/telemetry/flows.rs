@@ -80,6 +80,8 @@ pub struct Try {
     pub since_ms: i64,
     /// When it was made.
     pub at_ms: i64,
+    /// Whether the host has answered since the try before.
+    pub was_heard: bool,
     /// What was wrong.
     pub trouble: Option<Trouble>,
 }
@@ -105,7 +107,7 @@ impl FlowBoard {
     /// Notes how `worker`'s last try went.
     pub fn tried(&self, worker: &'static str, last: Try) {
         let mut written = self.lock();
-        if last.state == FlowState::Up {
+        if last.state == FlowState::Up && last.was_heard {
             written.well_ms.insert(last.flow, last.at_ms);
         }
         written.tries.insert(worker, last);
@@ -175,6 +177,7 @@ mod tests {
             state,
             since_ms: at_ms,
             at_ms,
+            was_heard: true,
             trouble: None,
         }
     }

@@ -186,6 +186,7 @@ impl Wan {
         };
         let now_ms = parts.time.now_ms();
         let (egress, problems) = Egress::new(&parts.config, &handle.time);
+        handle.outcomes = handle.outcomes().hearing(egress.heard());
         if !problems.is_empty() {
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
             tracing::error!(event = "wan.ca_file_refused", problems = text.join("; "));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use super::contract::{CONTRACT, Flow, FlowId};
-use super::egress::{Cause, EgressError, Evidence, proofs, way_of};
+use super::egress::{Cause, EgressError, Evidence, Heard, proofs, way_of};
 use crate::clock::Clock;
 use crate::config::WanConfig;
 use crate::language::Sentence;
@@ -111,6 +111,9 @@ pub struct Outcome {
     pub since_ms: i64,
     #[serde(skip)]
     ended: Ended,
+    /// Answers of the flow's host by then.
+    #[serde(skip)]
+    heard: u64,
 }
 
 /// How a try ended, sorted.
@@ -140,8 +143,10 @@ impl Outcome {
 }
 
 /// For the board: what went wrong, said to people.
-fn as_shown(outcome: &Outcome, evidence: Option<&Evidence>) -> Try {
+fn as_shown(outcome: &Outcome, heard_before: u64, evidence: Option<&Evidence>) -> Try {
     let (state, trouble) = match outcome.ended {
+        // There was nothing to ask yet: no proof of anything.
+        Ended::Well if outcome.heard == 0 => (FlowState::Waiting, None),
         Ended::Well => (FlowState::Up, None),
         Ended::Waits => (FlowState::Waiting, None),
         Ended::Failed(cause) => {
@@ -171,6 +176,7 @@ fn as_shown(outcome: &Outcome, evidence: Option<&Evidence>) -> Try {
         state,
         since_ms: outcome.since_ms,
         at_ms: outcome.at_ms,
+        was_heard: outcome.heard > heard_before,
         trouble,
     }
 }
@@ -181,6 +187,7 @@ pub struct Outcomes {
     table: Arc<Mutex<BTreeMap<Worker, Outcome>>>,
     conditions: Conditions,
     board: FlowBoard,
+    heard: Heard,
     clock: Arc<dyn Clock>,
 }
 
@@ -192,6 +199,7 @@ impl Outcomes {
             table: Arc::default(),
             conditions,
             board: FlowBoard::default(),
+            heard: Heard::default(),
             clock,
         }
     }
@@ -200,6 +208,13 @@ impl Outcomes {
     #[must_use]
     pub fn with_board(mut self, board: FlowBoard) -> Self {
         self.board = board;
+        self
+    }
+
+    /// The same, knowing whether the hosts were heard at all.
+    #[must_use]
+    pub fn hearing(mut self, heard: Heard) -> Self {
+        self.heard = heard;
         self
     }
 
@@ -251,9 +266,11 @@ impl Outcomes {
             at_ms: now_ms,
             since_ms,
             ended,
+            heard: self.heard.of(worker.flow()),
         };
+        let heard_before = last.map_or(0, |last| last.heard);
         self.board
-            .tried(worker.name(), as_shown(&outcome, evidence));
+            .tried(worker.name(), as_shown(&outcome, heard_before, evidence));
         table.insert(worker, outcome);
         self.tell(&table, now_ms);
         is_new
@@ -351,6 +368,29 @@ mod tests {
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         let outcomes = Outcomes::new(conditions.clone(), clock.clone());
         (outcomes, conditions, clock)
+    }
+
+    #[test]
+    fn a_line_that_carried_nothing_yet_is_not_shown_as_working() {
+        let (outcomes, _, clock) = outcomes();
+        let (board, heard) = (FlowBoard::default(), Heard::default());
+        let outcomes = outcomes.with_board(board.clone()).hearing(heard.clone());
+        board.set_up(flow_setups(
+            &crate::config::Config::from_layers(&[]).unwrap().wan,
+        ));
+        let media = || board.list().remove(2);
+        outcomes.succeeded(Worker::Media);
+        assert_eq!((media().state, media().well_ms), (FlowState::Waiting, None));
+        clock.advance(Duration::from_secs(1));
+        heard.add_one(FlowId::Media);
+        outcomes.succeeded(Worker::Media);
+        assert_eq!(
+            (media().state, media().well_ms),
+            (FlowState::Up, Some(1000))
+        );
+        clock.advance(Duration::from_secs(1));
+        outcomes.succeeded(Worker::Media);
+        assert_eq!(media().well_ms, Some(1000), "it had nothing to ask");
     }
 
     #[test]

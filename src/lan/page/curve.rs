@@ -113,7 +113,7 @@ impl Page<'_> {
                 if curve.unit.is_empty() { "" } else { "\u{a0}" },
                 curve.unit
             ),
-            None => self.say("nothing measured yet", "rien de mesuré encore"),
+            None => self.say("nothing yet", "rien encore"),
         };
         let title = curve.title;
         let _ = write!(

@@ -23,6 +23,7 @@ mod dial;
 mod error;
 mod evidence;
 mod failure;
+mod heard;
 mod http_date;
 mod line;
 mod link;
@@ -56,6 +57,7 @@ pub use answer::Answer;
 pub use cause::Cause;
 pub use error::EgressError;
 pub use evidence::{Evidence, Phase};
+pub use heard::Heard;
 pub use probe::{ProbeReport, Prober, Step, StepName, StepState, way_of};
 pub use roots::LoadCaFileError;
 pub use ureq::http::Method;
@@ -87,6 +89,7 @@ struct Settings {
     proxies: Arc<ProxySettings>,
     names: Names,
     deadlines: Deadlines,
+    heard: Heard,
 }
 
 impl Egress {
@@ -102,11 +105,18 @@ impl Egress {
             proxies: Arc::new(config.proxy.clone()),
             names: Names::of_system(Arc::new(SystemClock::default())),
             deadlines: config.deadlines.clone(),
+            heard: Heard::default(),
         };
         let egress = Self {
             settings: Arc::new(settings),
         };
         (egress, problems)
+    }
+
+    /// How often the hosts have answered.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        self.settings.heard.clone()
     }
 
     /// A client with connections of its own.
@@ -239,6 +249,7 @@ impl Client {
                 error
             }
         })?;
+        self.settings.heard.add_one(self.flow);
         let pace = Pace::new(deadlines.pace_stretch, deadlines.pace_least.as_u64());
         Ok(Answer::new(host, response, end, pace))
     }
