@@ -165,8 +165,16 @@ fn one_way_in_and_one_way_out() {
             if code.contains("ureq::") && !name.starts_with("src/wan/") {
                 wrong.push(format!("{name}: only wan/ speaks to the internet: {line}"));
             }
-            if code.contains("Agent::new") && !name.starts_with("src/wan/egress") {
+            let makes_agents = code.contains("Agent::new") || code.contains("Agent::with_parts");
+            if makes_agents && !name.starts_with("src/wan/egress") {
                 wrong.push(format!("{name}: only wan/egress makes HTTP agents: {line}"));
+            }
+            let may_verify = name == "src/wan/egress/tls.rs";
+            let verifies = [".dangerous()", "ServerCertVerifier", "disable_verification"];
+            if !may_verify && verifies.iter().any(|word| code.contains(word)) {
+                wrong.push(format!(
+                    "{name}: TLS is verified in one place, and always: {line}"
+                ));
             }
             if code.contains("thread::sleep") {
                 wrong.push(format!("{name}: a bare sleep can't be shut down: {line}"));
