@@ -32,7 +32,8 @@ impl Why {
     const fn pauses_s(self) -> (u64, u64) {
         match self {
             Self::Missing | Self::Wrong => (10 * 60, 6 * 3600),
-            Self::Refused => (60, 3600),
+            // The first time it may be the signature's end, which the second time shows.
+            Self::Refused => (4, 3600),
             // What holds the place may be about to go.
             Self::NoRoom => (4, 600),
             Self::Barren => (20, 1800),
@@ -146,8 +147,6 @@ impl Aside {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
-
     fn key(n: u8) -> Key {
         (Digest::of(&[n]), 0)
     }
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(aside.last(&key(1)), Some(Why::Missing));
         // A failure of another kind begins anew.
         let pause = aside.put(key(1), Why::Refused, None, now, u32::MAX);
-        assert_eq!(pause, MINUTE);
+        assert_eq!(pause, Duration::from_secs(4));
         aside.put(key(2), Why::Missing, None, now, u32::MAX);
         aside.forgive_refusals();
         assert_eq!(aside.holds(&key(1), now), None);

@@ -62,7 +62,29 @@ struct Host {
     not_before: Duration,
     /// The version of the credentials that it refused: with another one it is asked at once.
     refused_version: Option<u64>,
+    /// The version of the credentials that it took last, unless it refused one since.
+    taken_version: Option<u64>,
+    /// When the platform was last asked for other credentials (monotonic).
+    renewal_asked: Option<Duration>,
 }
+
+/// What a refusal of the site's signature means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// This blob is not for this site; others may be.
+    Blob,
+    /// The signature is not taken at all.
+    Signature {
+        /// The platform is to be asked for another.
+        wants_renewal: bool,
+    },
+}
+
+/// Other credentials are asked for no more often than this, when the host does not say that the signature is over: a blob
+/// that is never shown must not make the box renew for ever.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(3600);
+/// The same when the host says so.
+const RENEWAL_PAUSE_OVER: Duration = Duration::from_secs(60);
 
 /// What is to be noted of a job that ended.
 pub(super) enum Note {
@@ -164,7 +186,14 @@ impl Board {
 
     /// The host answered as it should.
     pub(super) fn host_answers(&self) {
-        self.lock().host = Host::default();
+        let host = &mut self.lock().host;
+        (host.failures, host.not_before) = (0, Duration::ZERO);
+    }
+
+    /// The host took the credentials of this version.
+    pub(super) fn host_takes(&self, version: u64) {
+        let host = &mut self.lock().host;
+        (host.taken_version, host.refused_version) = (Some(version), None);
     }
 
     /// The host failed; how often in a row. It is to be left alone for `pause` of that.
@@ -176,9 +205,24 @@ impl Board {
         pause
     }
 
-    /// The host refused the credentials of this version.
-    pub(super) fn host_refuses(&self, version: u64) {
-        self.lock().host.refused_version = Some(version);
+    /// The host refused the credentials of this version. One refusal among what it takes is the blob's matter, a second
+    /// one, or one that says that the signature `is_over`, the signature's.
+    pub(super) fn host_refuses(&self, version: u64, is_over: bool, now: Duration) -> Refusal {
+        let host = &mut self.lock().host;
+        if host.taken_version.take() == Some(version) && !is_over {
+            return Refusal::Blob;
+        }
+        host.refused_version = Some(version);
+        let pause = if is_over {
+            RENEWAL_PAUSE_OVER
+        } else {
+            RENEWAL_PAUSE
+        };
+        let wants_renewal = host.renewal_asked.is_none_or(|at| now >= at + pause);
+        if wants_renewal {
+            host.renewal_asked = Some(now);
+        }
+        Refusal::Signature { wants_renewal }
     }
 
     /// There are other credentials than those it was refused with.
@@ -353,7 +397,7 @@ mod tests {
         bench.board.host_fails(now, pause);
         assert_eq!(bench.board.host_fails(now, pause), Duration::from_secs(20));
         assert_eq!(bench.take(1), None);
-        bench.board.host_refuses(1);
+        bench.board.host_refuses(1, false, now);
         assert_eq!(bench.take(1), None);
         assert!(
             bench.take(2).is_some(),
@@ -363,6 +407,26 @@ mod tests {
         assert!(bench.take(1).is_some());
         bench.board.host_answers();
         assert_eq!(bench.board.host_fails(now, pause), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn one_refusal_is_the_blobs_two_are_the_signatures_and_renewals_are_seldom() {
+        let board = Board::new(1);
+        let at = Duration::from_secs;
+        let asks = |wants_renewal| Refusal::Signature { wants_renewal };
+        board.host_takes(1);
+        assert_eq!(board.host_refuses(1, false, at(0)), Refusal::Blob);
+        assert_eq!(board.host_refuses(1, false, at(1)), asks(true));
+        // Renewed, and still refused: it is not asked for again soon.
+        assert_eq!(board.host_refuses(2, false, at(100)), asks(false));
+        board.host_takes(2);
+        assert_eq!(
+            board.host_refuses(2, true, at(101)),
+            asks(true),
+            "it says why"
+        );
+        assert_eq!(board.host_refuses(2, true, at(102)), asks(false));
+        assert_eq!(board.host_refuses(3, false, at(102 + 3600)), asks(true));
     }
 
     #[test]

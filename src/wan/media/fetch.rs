@@ -19,18 +19,20 @@ use std::time::Duration;
 use ureq::http::Method;
 
 use super::aside::Why;
-use super::board::{Board, Note};
+use super::board::{Board, Note, Refusal};
 use super::bucket::Bucket;
 use super::document::{self, Announced};
+use super::end::{Access, Came, End, is_range, is_refused, strong_etag};
 use super::manifest::source_of;
 use super::plan::Job;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::HttpsUrl;
 use crate::identity::{Secret, dice};
 use crate::shutdown::Shutdown;
+use crate::store::Catalogue;
 use crate::store::blobs::{BlobWriter, Blobs, WriteBlobError};
 use crate::store::catalogue::MEDIA_COLLECTION;
-use crate::store::{Catalogue, ReadError};
 use crate::telemetry::{Counter, chain};
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
@@ -39,8 +41,6 @@ use crate::wan::egress::{Answer, Cause, Client, EgressError, Request, bad_answer
 use crate::wan::outcome::{Outcomes, Worker};
 use crate::wan::time::PlatformTime;
 use crate::wan::worker::{Life, StepError, wait_after};
-
-use crate::backoff::Backoff;
 
 /// Read and written at a time.
 const CHUNK: usize = 64 * 1024;
@@ -76,36 +76,6 @@ pub(super) struct Fetcher {
     pub(super) refused: Counter,
     pub(super) wrong: Counter,
     pub(super) bytes: Counter,
-}
-
-/// How one try ended.
-#[derive(Debug)]
-enum End {
-    Published,
-    /// Its document went or changed, or somebody else fetched it.
-    NotWanted,
-    Stopped,
-    /// Something between here and the host, or the host itself.
-    Host(EgressError, Came),
-    /// The host does not take this site's signature (`None`: the document's own, and there is no other).
-    Refused(EgressError, Option<u64>),
-    Missing(EgressError),
-    /// Not what was announced; the state that was transferred, if it was.
-    Wrong(String, Option<String>),
-    /// Known to be wrong, and still the same.
-    StillWrong,
-    NoRoom(WriteBlobError),
-    Store(ReadError),
-}
-
-/// What a failed try brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Came {
-    Bytes,
-    /// The host began to answer, or failed over this blob.
-    Nothing,
-    /// The way to the host is broken, or the host is busy: that says nothing of this blob.
-    NoAnswer,
 }
 
 impl Fetcher {
@@ -165,13 +135,9 @@ impl Fetcher {
                     false => Note::Stopped,
                 }
             }
-            End::Refused(error, version) => {
+            End::Refused(error, access) => {
                 reason = chain(&error).to_string();
-                if let Some(version) = version {
-                    board.host_refuses(version);
-                    self.credentials.refused(version);
-                }
-                self.failed(error, now, board);
+                self.note_refusal(error, access, now, board);
                 aside(Why::Refused, None)
             }
             End::Missing(error) => {
@@ -205,6 +171,23 @@ impl Fetcher {
         if let Some(pause) = board.finish(job, note, now, dice()) {
             let pause_s = pause.as_secs();
             tracing::warn!(event = "media.blob_set_aside", %digest, reason, pause_s);
+        }
+    }
+
+    fn note_refusal(&self, error: EgressError, access: Access, now: Duration, board: &Board) {
+        let Access::Site {
+            version,
+            has_signature,
+        } = access
+        else {
+            return;
+        };
+        let is_over = error.cause == Cause::SasExpired;
+        if let Refusal::Signature { wants_renewal } = board.host_refuses(version, is_over, now) {
+            if wants_renewal && has_signature {
+                self.credentials.refused(version);
+            }
+            self.failed(error, now, board);
         }
     }
 
@@ -258,7 +241,8 @@ impl Fetcher {
             if writer.written() == announced.size {
                 return publish(writer);
             }
-            let Some(answer) = self.ask(&announced, &mut writer, known_wrong.as_deref())? else {
+            let asked = self.ask(&announced, &mut writer, known_wrong.as_deref(), board)?;
+            let Some(answer) = asked else {
                 tracing::info!(event = "media.transfer_restarted", digest = %job.digest);
                 continue;
             };
@@ -290,15 +274,26 @@ impl Fetcher {
         announced: &Announced,
         writer: &mut BlobWriter,
         known_wrong: Option<&str>,
+        board: &Board,
     ) -> Result<Option<Answer>, End> {
         let version = self.credentials.version();
         let signature = self.credentials.media_sas();
         let mut answer = self.send(announced, writer, known_wrong, signature.as_ref(), false)?;
-        let mut refused_version = (!document::has_signature(&announced.url)).then_some(version);
-        if is_refused(&answer) && refused_version.is_none() && signature.is_some() {
+        let site = Access::Site {
+            version,
+            has_signature: signature.is_some(),
+        };
+        let mut access = match document::has_signature(&announced.url) {
+            true => Access::Own,
+            false => site,
+        };
+        if is_refused(&answer) && access == Access::Own && signature.is_some() {
             // The document's own signature is over: the site's may do.
             answer = self.send(announced, writer, known_wrong, signature.as_ref(), true)?;
-            refused_version = Some(version);
+            access = site;
+        }
+        if !is_refused(&answer) && access == site {
+            board.host_takes(version);
         }
         let had = writer.written();
         match answer.status() {
@@ -323,7 +318,7 @@ impl Fetcher {
             }
             401 | 403 => {
                 let error = answer.into_error(Cause::Forbidden);
-                Err(End::Refused(error, refused_version))
+                Err(End::Refused(error, access))
             }
             status => {
                 let cause = Cause::of_status(status).unwrap_or(Cause::BadAnswer);
@@ -462,47 +457,5 @@ fn publish(writer: BlobWriter) -> Result<End, End> {
             Err(End::Wrong(error.to_string(), etag))
         }
         Err(error) => Err(End::NoRoom(error)),
-    }
-}
-
-fn is_refused(answer: &Answer) -> bool {
-    matches!(answer.status(), 401 | 403)
-}
-
-/// The entity tag, if it stands for bytes (RFC 9110 section 8.8.1): a weak one does not.
-fn strong_etag(answer: &Answer) -> Option<String> {
-    let etag = answer.header("etag")?;
-    (!etag.starts_with("W/")).then(|| etag.to_owned())
-}
-
-/// `Content-Range: bytes {start}-{end}/{total}`, RFC 9110 section 14.4.
-fn is_range(answer: &Answer, start: u64, total: u64) -> bool {
-    answer
-        .header("content-range")
-        .is_some_and(|text| range_fits(text, start, total))
-}
-
-fn range_fits(text: &str, start: u64, total: u64) -> bool {
-    let Some((range, said_total)) = text
-        .strip_prefix("bytes ")
-        .and_then(|text| text.split_once('/'))
-    else {
-        return false;
-    };
-    let said_start = range.split_once('-').map(|(start, _)| start.parse());
-    said_start == Some(Ok(start)) && (said_total == "*" || said_total.parse() == Ok(total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_goes_on_only_where_the_transfer_broke_off() {
-        assert!(range_fits("bytes 5-9/10", 5, 10));
-        assert!(range_fits("bytes 5-9/*", 5, 10));
-        assert!(!range_fits("bytes 0-9/10", 5, 10));
-        assert!(!range_fits("bytes 5-9/11", 5, 10));
-        assert!(!range_fits("5-9/10", 5, 10));
     }
 }

@@ -25,6 +25,7 @@ mod aside;
 mod board;
 mod bucket;
 pub(super) mod document;
+mod end;
 mod fetch;
 mod manifest;
 mod plan;
