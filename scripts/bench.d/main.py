@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from report import Report, Row, machine_facts
-from rows import boot, bulk, feed, memory, orders, pull, serve, size, start, syscalls
+from rows import boot, bulk, bus, feed, memory, orders, pull, serve, size, start, syscalls
 
 ROWS = {
     "size": size.measure,
@@ -15,6 +15,7 @@ ROWS = {
     "feed": feed.measure,
     "serve": serve.measure,
     "orders": orders.measure,
+    "bus": bus.measure,
     "memory": memory.measure,
     "start": start.measure,
     "syscalls": syscalls.measure,
@@ -33,7 +34,7 @@ def note(text):
 
 def arguments():
     parser = argparse.ArgumentParser()
-    for name in ("binary", "site-file", "run-dir", "target-dir", "repo-dir", "box-addr", "peer-addr", "platform-addr", "claim-code", "catalogue", "rows"):
+    for name in ("binary", "site-file", "run-dir", "target-dir", "repo-dir", "box-addr", "peer-addr", "platform-addr", "claim-code", "catalogue", "rows", "programs-dir", "control-url"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--server-core", type=int, required=True)

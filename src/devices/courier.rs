@@ -179,7 +179,9 @@ impl Courier {
         let (mut session, introduction) =
             Session::shake_hands(stream, &parties, random_bytes(), now_ms).await?;
         self.welcome(&device, introduction);
-        match self.carry(&mut session, &device, shutdown).await {
+        let carried = self.carry(&mut session, &device, shutdown).await;
+        self.parts.store.orders.device_left(&self.device_id);
+        match carried {
             Ok(end) => {
                 let reason = if shutdown.is_triggered() {
                     "stopping"

@@ -10,15 +10,14 @@
 //! A late answer of a device still counts after expired, unknown and withdrawn. A claimed command may have been sent
 //! before a crash, so whoever gets it again is told of a possible duplicate: sending need not wait for an fsync.
 
-use std::time::Duration;
-
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
 use super::document::OrderDocument;
+use super::idle::Idle;
 use super::outbox::{self, Lane};
 use super::view::find;
-use super::{LIST_BOUND, OrderState, Orders, ReadError, intake};
+use super::{LIST_BOUND, OrderRules, OrderState, Orders, ReadError, intake};
 use crate::digest::hex;
 use crate::store::events::StoreEvent;
 use crate::store::writer::{Reply, Tx};
@@ -155,9 +154,16 @@ impl Orders {
     /// it holds from now on, under the next number of its own sequence.
     pub fn next_command(&self, device_id: &str, role: &str) -> Reply<Option<Command>> {
         let (device_id, role) = (device_id.to_owned(), role.to_owned());
+        let idle = self.idle.clone();
         self.writer.submit(move |tx| {
+            let (waits, of, role) = (idle.clone(), device_id.clone(), role.clone());
             if let Some(command) = held_by(tx, &device_id)? {
-                return Ok(Some(command));
+                let is_new = idle.is_set_by(&device_id, key_of(&command.id));
+                tx.once_durable(move || waits.given(&of));
+                return Ok(Some(Command {
+                    possible_duplicate: command.possible_duplicate && !is_new,
+                    ..command
+                }));
             }
             let oldest: Option<(i64, i64)> = tx
                 .conn
@@ -168,25 +174,20 @@ impl Orders {
                 .query_row((&role, tx.now_ms), |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((key, sends)) = oldest else {
+                tx.once_durable(move || waits.waits(&of, &role));
                 return Ok(None);
             };
-            tx.conn
-                .prepare_cached(
-                    "INSERT INTO device_seqs VALUES (?1, 1)
-                     ON CONFLICT DO UPDATE SET last_seq = last_seq + 1",
-                )?
-                .execute([&device_id])?;
-            tx.conn
-                .prepare_cached(
-                    "UPDATE commands SET state = ?2, device_id = ?3,
-                        device_seq = (SELECT last_seq FROM device_seqs WHERE device_id = ?3) WHERE key = ?1",
-                )?
-                .execute((key, CLAIMED, &device_id))?;
+            hold(tx, key, &device_id)?;
             Ok(held_by(tx, &device_id)?.map(|command| Command {
                 possible_duplicate: sends > 0,
                 ..command
             }))
         })
+    }
+
+    /// The device can take nothing any more: what comes is for others.
+    pub fn device_left(&self, device_id: &str) {
+        self.idle.left(device_id);
     }
 
     /// The command goes out now. Need not be waited for.
@@ -294,14 +295,32 @@ impl Orders {
     }
 }
 
-/// Issues the command of the order with `key`.
+/// Gives the command `key` to `device_id`, under the next number of its own sequence.
+fn hold(tx: &Tx<'_>, key: i64, device_id: &str) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO device_seqs VALUES (?1, 1)
+             ON CONFLICT DO UPDATE SET last_seq = last_seq + 1",
+        )?
+        .execute([device_id])?;
+    tx.conn
+        .prepare_cached(
+            "UPDATE commands SET state = ?2, device_id = ?3,
+                device_seq = (SELECT last_seq FROM device_seqs WHERE device_id = ?3) WHERE key = ?1",
+        )?
+        .execute((key, CLAIMED, device_id))
+        .map(drop)
+}
+
+/// Issues the command of the order with `key`; to a device that waits for work of its role, if one does.
 pub(super) fn issue(
     tx: &mut Tx<'_>,
     key: i64,
     order: &OrderDocument,
-    ttl: Duration,
+    rules: &OrderRules,
+    idle: &Idle,
 ) -> rusqlite::Result<()> {
-    let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    let ttl_ms = i64::try_from(rules.command_ttl.as_millis()).unwrap_or(i64::MAX);
     tx.conn
         .prepare_cached(
             "INSERT INTO commands (key, role, issued_ms, expires_ms) VALUES (?1, ?2, ?3, ?4)",
@@ -312,6 +331,11 @@ pub(super) fn issue(
             tx.now_ms,
             tx.now_ms.saturating_add(ttl_ms),
         ))?;
+    if let Some(device_id) = idle.take(&order.role) {
+        hold(tx, key, &device_id)?;
+        let idle = idle.clone();
+        tx.once_durable(move || idle.set_by(device_id, key));
+    }
     tx.tell(StoreEvent::Command);
     Ok(())
 }
@@ -414,9 +438,14 @@ fn id(prefix: [u8; 8], key: i64) -> [u8; 16] {
     id
 }
 
+fn key_of(id: &[u8; 16]) -> i64 {
+    let (_, key) = id.split_at(8);
+    key.try_into().map_or(0, i64::from_be_bytes)
+}
+
 fn by_id(tx: &Tx<'_>, id: &[u8; 16]) -> rusqlite::Result<Option<Held>> {
-    let (prefix, key) = id.split_at(8);
-    let key = key.try_into().map_or(0, i64::from_be_bytes);
+    let (prefix, _) = id.split_at(8);
+    let key = key_of(id);
     tx.conn
         .prepare_cached(
             "SELECT c.key, c.state, c.device_id, o.order_id, p.value

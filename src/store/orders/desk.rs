@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::idle::Idle;
 use super::inbox::{Content, InboxMessage, Incoming, Received, take};
 use super::intake::Source;
 use super::outbox::{OutboxItem, parked as parked_items, unpark};
@@ -134,7 +135,7 @@ impl Desk {
         let incoming = Incoming::read(message, content, &rules.default_role);
         self.act("take again", now_ms, |tx| {
             drop_message(tx, message_id)?;
-            take(tx, &incoming, rules).map(Some)
+            take(tx, &incoming, rules, &Idle::default()).map(Some)
         })
     }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::document::{OrderDocument, OrderShapeError};
+use super::idle::Idle;
 use super::intake::{Source, insert};
 use super::outbox::{self, Lane};
 use super::{OrderRules, Orders, ReadError, commands};
@@ -132,8 +133,9 @@ impl Orders {
     /// The same for a message whose order is elsewhere.
     pub fn receive_as(&self, message: InboxMessage, content: Content) -> Reply<Received> {
         let incoming = Incoming::read(message, content, &self.rules.default_role);
-        let rules = self.rules.clone();
-        self.writer.submit(move |tx| take(tx, &incoming, &rules))
+        let (rules, idle) = (self.rules.clone(), self.idle.clone());
+        self.writer
+            .submit(move |tx| take(tx, &incoming, &rules, &idle))
     }
 
     /// Takes what a page of the feed brought, and the cursor behind it, in one transaction.
@@ -142,7 +144,7 @@ impl Orders {
         page: Vec<(InboxMessage, Content)>,
         cursor: Option<String>,
     ) -> Reply<Vec<Received>> {
-        let rules = self.rules.clone();
+        let (rules, idle) = (self.rules.clone(), self.idle.clone());
         let page: Vec<_> = page
             .into_iter()
             .map(|(message, content)| Incoming::read(message, content, &rules.default_role))
@@ -150,7 +152,7 @@ impl Orders {
         self.writer.submit(move |tx| {
             let received = page
                 .iter()
-                .map(|incoming| take(tx, incoming, &rules))
+                .map(|incoming| take(tx, incoming, &rules, &idle))
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             if let Some(cursor) = &cursor {
                 tx.conn
@@ -233,6 +235,7 @@ pub(super) fn take(
     tx: &mut Tx<'_>,
     incoming: &Incoming,
     rules: &OrderRules,
+    idle: &Idle,
 ) -> rusqlite::Result<Received> {
     let mut message_id = incoming.message_id.clone();
     match brought(tx.conn, &message_id)? {
@@ -248,7 +251,7 @@ pub(super) fn take(
         }
     }
     let order_id = incoming.order.as_ref().ok().map(|order| &*order.order_id);
-    let received = place(tx, incoming, rules)?;
+    let received = place(tx, incoming, rules, idle)?;
     let parked = match &received {
         Received::Parked { why, reason } => Some((why.as_str(), reason)),
         _ => None,
@@ -278,7 +281,12 @@ pub(super) fn take(
 }
 
 /// Makes the order, or says why not.
-fn place(tx: &mut Tx<'_>, incoming: &Incoming, rules: &OrderRules) -> rusqlite::Result<Received> {
+fn place(
+    tx: &mut Tx<'_>,
+    incoming: &Incoming,
+    rules: &OrderRules,
+    idle: &Idle,
+) -> rusqlite::Result<Received> {
     let order = match &incoming.order {
         Err((why, reason)) => {
             let (why, reason) = (*why, reason.clone());
@@ -295,7 +303,7 @@ fn place(tx: &mut Tx<'_>, incoming: &Incoming, rules: &OrderRules) -> rusqlite::
     Ok(match held {
         None => {
             let (key, _) = insert(tx, order, incoming.source, None)?;
-            commands::issue(tx, key, order, rules.command_ttl)?;
+            commands::issue(tx, key, order, rules, idle)?;
             Received::New { order_id }
         }
         Some(held) if same(&held, order.body.get().as_bytes()) => {

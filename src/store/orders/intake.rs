@@ -77,7 +77,7 @@ pub enum Advanced {
 impl Orders {
     /// Takes an order of a device: order, command for its role and the event `order.submitted`, in one transaction.
     pub fn submit(&self, submission: Submission) -> Reply<Submitted> {
-        let rules = self.rules.clone();
+        let (rules, idle) = (self.rules.clone(), self.idle.clone());
         self.writer.submit(move |tx| {
             let Submission {
                 device_id,
@@ -102,7 +102,7 @@ impl Orders {
                 return Ok(Submitted::OrderExists(view));
             }
             let (key, view) = insert(tx, order, Source::Device, Some(&request))?;
-            commands::issue(tx, key, order, rules.command_ttl)?;
+            commands::issue(tx, key, order, &rules, &idle)?;
             let body = serde_json::json!({
                 "order_id": order.order_id,
                 "device_id": device_id,

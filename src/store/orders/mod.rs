@@ -12,6 +12,7 @@ mod commands;
 mod count;
 mod desk;
 mod document;
+mod idle;
 mod inbox;
 mod intake;
 mod keep;
@@ -79,6 +80,7 @@ pub struct Orders {
     readers: Arc<Readers>,
     pub(super) writer: Writer,
     rules: Arc<OrderRules>,
+    idle: idle::Idle,
 }
 
 impl Orders {
@@ -116,6 +118,7 @@ impl Orders {
             writer,
             readers,
             rules: Arc::new(rules),
+            idle: idle::Idle::default(),
         })
     }
 

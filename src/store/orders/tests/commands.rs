@@ -195,3 +195,42 @@ fn nothing_done_for_every_command_reads_a_whole_table() {
         assert!(by_key || step.contains("INDEX"), "{step}");
     }
 }
+
+#[test]
+fn the_next_order_belongs_to_the_device_that_waits_as_soon_as_it_is_there() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    let next =
+        |orders: &Orders, device: &str| orders.next_command(device, "kitchen").wait().unwrap();
+    for device in ["dev-1", "dev-2"] {
+        assert!(next(orders, device).is_none());
+    }
+    // Who asks again asks last.
+    assert!(next(orders, "dev-1").is_none());
+    orders.receive(message("m1", "o1")).wait().unwrap();
+    assert_eq!(orders.work_waiting().unwrap().devices, ["dev-2"]);
+    assert!(next(orders, "dev-1").is_none(), "it is another's");
+    let command = next(orders, "dev-2").unwrap();
+    assert!(!command.possible_duplicate, "it was never sent");
+    assert!(
+        next(orders, "dev-2").unwrap().possible_duplicate,
+        "now it may have been"
+    );
+    orders
+        .command_done(command.id, Outcome::Ok, "")
+        .wait()
+        .unwrap();
+    // One that has left gets nothing.
+    orders.device_left("dev-1");
+    orders.receive(message("m2", "o2")).wait().unwrap();
+    assert_eq!(orders.work_waiting().unwrap().roles, ["kitchen"]);
+    assert_eq!(next(orders, "dev-2").unwrap().order_id, "o2");
+    // What was set by is found after a restart, by whoever it is for, as what may have been sent.
+    assert!(next(orders, "dev-1").is_none());
+    orders.receive(message("m3", "o3")).wait().unwrap();
+    drop(store);
+    let orders = bench.open().orders;
+    let command = next(&orders, "dev-1").unwrap();
+    assert!(command.order_id == "o3" && command.possible_duplicate);
+}
