@@ -85,7 +85,7 @@ pub struct SupportConfig {
     pub enabled: bool,
     /// Of the namespace at `wan.support_url`.
     pub kind: SupportKind,
-    /// Queue, topic or hub.
+    /// Queue, topic or hub; empty: what enrolment names, or `support-events`.
     pub entity: String,
     /// The SAS rule's name.
     pub key_name: String,
@@ -97,17 +97,13 @@ pub struct SupportConfig {
 
 impl SupportConfig {
     pub(super) fn check(reader: &mut Reader) -> Self {
-        let entity = reader.text("wan.support.entity");
-        if entity.is_empty() {
-            reader.refuse("wan.support.entity", "a queue, topic or hub is needed");
-        }
         Self {
             enabled: reader.flag("wan.support.enabled"),
             kind: match reader.choice("wan.support.kind", &["bus", "hub"]).as_str() {
                 "hub" => SupportKind::Hub,
                 _ => SupportKind::Bus,
             },
-            entity,
+            entity: reader.text("wan.support.entity"),
             key_name: reader.text("wan.support.key_name"),
             key: reader.secret("wan.support.key"),
             bounds: ShippingBounds::check(reader, "wan.support"),

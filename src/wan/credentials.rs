@@ -12,6 +12,9 @@ use super::sas::percent_encoded;
 use crate::config::WanConfig;
 use crate::identity::Secret;
 
+/// Where support events go unless the settings or the enrolment name another queue, topic or hub.
+pub const SUPPORT_ENTITY: &str = "support-events";
+
 /// How the box proves itself to a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusAccess {
@@ -46,6 +49,8 @@ pub struct Granted {
     pub media_sas: Option<Secret>,
     /// For the support bus.
     pub support: Option<BusAccess>,
+    /// The queue, topic or hub for support events; `None`: [`SUPPORT_ENTITY`].
+    pub support_entity: Option<String>,
     /// For the log input.
     pub logs_key: Option<Secret>,
 }
@@ -80,6 +85,7 @@ struct Settings {
     bus_key: Secret,
     bus_entity: String,
     logs_key: Secret,
+    support_entity: String,
     support_key_name: String,
     support_key: Secret,
     /// Roll-outs have a token of their own.
@@ -106,6 +112,7 @@ impl Credentials {
                 bus_key: config.bus.key.clone(),
                 bus_entity: config.bus.queue.clone(),
                 logs_key: config.logs.key.clone(),
+                support_entity: config.support.entity.clone(),
                 support_key_name: config.support.key_name.clone(),
                 support_key: config.support.key.clone(),
                 has_rollout_token: !config.rollouts.token.is_empty(),
@@ -191,6 +198,17 @@ impl Credentials {
             });
         }
         self.granted(|granted| granted.support.clone())
+    }
+
+    /// Where support events go: queue, topic or hub.
+    #[must_use]
+    pub fn support_entity(&self) -> String {
+        let settings = &self.0.settings;
+        if !settings.support_entity.is_empty() {
+            return settings.support_entity.clone();
+        }
+        self.granted(|granted| granted.support_entity.clone())
+            .unwrap_or_else(|| SUPPORT_ENTITY.to_owned())
     }
 
     /// For the log input.
@@ -349,6 +367,13 @@ mod tests {
         assert_eq!(api.token.expose(), "own");
         assert!(!api.is_renewable);
         assert_eq!(credentials.bus_entity().as_deref(), Some("q"));
+        assert_eq!(credentials.support_entity(), SUPPORT_ENTITY);
+        let named = Granted {
+            support_entity: Some("granted-queue".into()),
+            ..granted("s1")
+        };
+        credentials.grant(Some(named));
+        assert_eq!(credentials.support_entity(), "granted-queue");
         assert!(matches!(credentials.bus(), Some(BusAccess::Key { name, .. }) if name == "n"));
         assert!(
             credentials.media_sas().is_some(),

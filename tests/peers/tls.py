@@ -24,7 +24,7 @@ def refused(context, address, server_name, reason):
         raise AssertionError("the handshake succeeded")
 
 
-for flow in ["api", "bus", "blob"]:
+for flow in ["api", "bus", "blob", "logs"]:
     with check(f"tls {flow}: trusted with the emulator's CA"):
         assert handshake(trusting(), READY[flow], "localhost") == "TLSv1.3"
 
@@ -63,7 +63,7 @@ with check("tls: 1.2 is served, 1.1 is not"):
         version = None
     assert version is None, version
 
-for flow in ["api", "bus", "blob"]:
+for flow in ["api", "bus", "blob", "logs"]:
     with check(f"tls {flow}: plain HTTP gets no answer"):
         host, port = READY[flow].rsplit(":", 1)
         plain = http.client.HTTPConnection(host, int(port), timeout=10)

@@ -159,6 +159,10 @@ impl HandedOut {
                 .as_ref()
                 .map(|media| Secret::new(media.sas.clone())),
             support: self.support.as_ref().map(access),
+            support_entity: self
+                .support
+                .as_ref()
+                .and_then(|support| support.entity.clone()),
             logs_key: self.logs.as_ref().map(|logs| Secret::new(logs.key.clone())),
         }
     }

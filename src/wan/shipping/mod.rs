@@ -178,17 +178,11 @@ pub(super) fn support(
     parts: ShippingParts,
     pump: &mut Pump,
 ) -> Shipping {
-    let SupportConfig {
-        kind,
-        ref entity,
-        bounds,
-        ..
-    } = config.support;
+    let SupportConfig { kind, bounds, .. } = config.support;
     let sink = SupportBus {
         client,
         url: config.support_url.clone(),
         kind,
-        entity: entity.clone(),
         box_id: parts.box_id.clone(),
         credentials: parts.credentials.clone(),
         time: parts.time.clone(),

@@ -36,7 +36,6 @@ pub(super) struct SupportBus {
     pub(super) client: Client,
     pub(super) url: HttpsUrl,
     pub(super) kind: SupportKind,
-    pub(super) entity: String,
     pub(super) box_id: String,
     pub(super) credentials: Credentials,
     pub(super) time: PlatformTime,
@@ -47,7 +46,7 @@ impl SupportBus {
     fn send_once(&self, letter: &Letter) -> Result<(Answer, bool), EgressError> {
         let access = self.credentials.support();
         let access = access.ok_or_else(|| no_credentials(FlowId::Support))?;
-        let entity_url = entity_url(self.url.as_str(), &self.entity);
+        let entity_url = entity_url(self.url.as_str(), &self.credentials.support_entity());
         let signature = match access {
             BusAccess::Sas { token, .. } => token,
             BusAccess::Key { name, key } => self.sign(&entity_url, &name, &key),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::town::Town;
+use super::town::{CLAIM_CODE, SUPPORT_QUEUE, Town};
 use crate::kitchen::wait_for;
 
 /// Each with a changed price and an order.
@@ -27,6 +27,7 @@ impl<'a> Day<'a> {
     pub fn work(mut self) {
         self.town.control("POST", "documents/products", &products());
         self.town.start_box();
+        self.enrol();
         self.town.start_kitchen();
         let token = self.town.kitchen.as_ref().unwrap().token();
         self.wait_for_document("p9", &token);
@@ -41,6 +42,16 @@ impl<'a> Day<'a> {
         }
         self.all_is_told();
         self.town.end("box");
+    }
+
+    /// The box shows itself, and an operator types its code: all its credentials come from there.
+    fn enrol(&self) {
+        wait_for("the box shows itself", || {
+            let known = self.town.control("GET", "enrol", "");
+            known["boxes"].as_array()?.first().map(drop)
+        });
+        let code = json!({ "code": CLAIM_CODE });
+        self.town.control("POST", "enrol/claim", &code.to_string());
     }
 
     fn hour(&mut self, hour: u32, token: &str) {
@@ -163,7 +174,9 @@ impl<'a> Day<'a> {
 
     fn support_is_told(&self, of: &str, what: &str) {
         wait_for(&format!("support is told of {of}"), || {
-            let bodies = self.town.control("GET", "bus/support-events/bodies", "");
+            let bodies = self
+                .town
+                .control("GET", &format!("bus/{SUPPORT_QUEUE}/bodies"), "");
             bodies.to_string().contains(what).then_some(())
         });
     }

@@ -31,7 +31,9 @@ pub const HOSTS_SORTED: [&str; 5] = [
     "koostodesapp-ns.servicebus.windows.net",
     "simplementedata.blob.core.windows.net",
 ];
-pub const SITE: &str = "shop-1";
+const SITE: &str = "shop-1";
+/// The one that the platform names at enrolment.
+pub const SUPPORT_QUEUE: &str = "support";
 pub const CLAIM_CODE: &str = "ABCD-EFGH";
 
 /// The town.
@@ -188,7 +190,7 @@ impl Town {
             "--logs-key",
             "key-of-logs",
             "--queue",
-            "support-events",
+            SUPPORT_QUEUE,
             "--ca-dir",
             &text(&ca),
             "--data",
@@ -269,16 +271,16 @@ impl Town {
         });
     }
 
+    /// No site and no credentials: the box gets them at its enrolment.
     fn write_site_file(&self, with_proxy: bool) {
         let proxy = format!("[wan.proxy]\nurl = \"http://{ROUTER}:{PROXY_PORT}\"\n");
         let proxy = if with_proxy { proxy.as_str() } else { "" };
         let text = format!(
-            "[site]\nsite_id = \"{SITE}\"\nclaim_code = \"{CLAIM_CODE}\"\n\
-             [wan]\ntoken = \"token-of-shop\"\nretry_first_ms = 100\nretry_max_s = 1\n{proxy}\
+            "[site]\nclaim_code = \"{CLAIM_CODE}\"\n\
+             [wan]\nretry_first_ms = 100\nretry_max_s = 1\n{proxy}\
              [wan.trust]\nca_files = [\"{ca}\"]\n\
-             [wan.pull]\nwait_s = 2\n[wan.bus]\nkey_name = \"box\"\nkey = \"a2V5\"\nwait_s = 2\n\
-             [wan.logs]\nkey = \"key-of-logs\"\nlinger_s = 0\n\
-             [wan.support]\nkey_name = \"box\"\nkey = \"a2V5\"\nlinger_s = 0\n\
+             [wan.pull]\nwait_s = 2\n[wan.bus]\nwait_s = 2\n\
+             [wan.logs]\nlinger_s = 0\n[wan.support]\nlinger_s = 0\n\
              [lan.support]\nenabled = true\n[telemetry]\nformat = \"text\"\n\
              [store]\ndata_dir = \"{data}\"\norders_reserve_mib = 8\n",
             ca = self.path("ca/ca.pem").display(),

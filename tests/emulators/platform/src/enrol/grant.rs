@@ -74,7 +74,7 @@ pub async fn hand_out(
                 "bus": {"entity": entity, "sas": bus, "expires_at_s": expires_at_s},
                 "media": {"sas": container_sas(expires_at_s), "expires_at_s": expires_at_s},
                 "support": {"entity": SUPPORT_ENTITY, "sas": support, "expires_at_s": expires_at_s},
-                "logs": {"key": format!("logs-key-of-{site}")},
+                "logs": {"key": platform.credentials.logs_key},
             },
         }),
     ))
