@@ -47,9 +47,10 @@ impl Azurite {
         let modules = String::from_utf8(installed.stdout).unwrap();
         let scratch =
             Path::new(modules.trim()).with_file_name(format!("run-{}", std::process::id()));
+        remove_old(scratch.parent().unwrap());
         fs::create_dir_all(&scratch).unwrap();
         make_certificates(&scratch);
-        // It ends with its stdin, so with this process; its scratch folder goes with the next start.
+        // It ends with its stdin, so with this process; the scratch folder goes with the next start.
         let mut client = Command::new("node")
             .arg(peers_dir.join("azurite.js"))
             .args([scratch.join("leaf.pem"), scratch.join("leaf.key")])
@@ -83,6 +84,20 @@ fn read(answers: &mut BufReader<ChildStdout>) -> Value {
     let mut line = String::new();
     answers.read_line(&mut line).unwrap();
     serde_json::from_str(&line).expect("Azurite's client answers")
+}
+
+/// The scratch folders of processes that have ended.
+fn remove_old(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap().map_while(Result::ok) {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let ended = name
+            .strip_prefix("run-")
+            .is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if ended {
+            // Another process may be at it, too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn make_certificates(dir: &Path) {
