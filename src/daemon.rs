@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use facts::Facts;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{BootStamp, Clock, SystemClock};
 use crate::config::{Config, LanPort, LoadConfigError};
 use crate::devices::{Dispatch, DispatchHandle, DispatchParts};
 use crate::diagnose::checks::Asked;
@@ -60,7 +60,7 @@ const WAN_ENDS_WITHIN: Duration = Duration::from_secs(1);
 const DAMAGE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long a restart is shown.
-const RESTART_SHOWS_MS: i64 = 15 * 60 * 1000;
+const RESTART_SHOWS: Duration = Duration::from_secs(15 * 60);
 
 /// Threads of the LAN side at most: a box has four cores at best, and each thread costs memory.
 const MAX_LAN_THREADS: usize = 4;
@@ -396,21 +396,23 @@ async fn tell_restart(
 ) {
     let Some(restart) = last else { return };
     let now_ms = clock.wall_ms();
-    let at_ms = restart
-        .at
-        .parse::<jiff::Timestamp>()
-        .map_or(i64::MIN, jiff::Timestamp::as_millisecond);
-    let age_ms = now_ms.saturating_sub(at_ms).max(0);
-    let left_ms = RESTART_SHOWS_MS.saturating_sub(age_ms);
-    let Ok(left_ms @ 1..) = u64::try_from(left_ms) else {
+    let Some(age) = BootStamp::now()
+        .ok()
+        .and_then(|now| restart.age(&now, now_ms))
+    else {
         return;
     };
+    let left = RESTART_SHOWS.saturating_sub(age);
+    if left.is_zero() {
+        return;
+    }
+    let at_ms = now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(0));
     telemetry
         .conditions
         .raise(Code::ServerRestarted, restart.cause.to_string(), at_ms);
     tokio::select! {
         () = shutdown.triggered() => {}
-        () = tokio::time::sleep(Duration::from_millis(left_ms)) => {
+        () = tokio::time::sleep(left) => {
             telemetry.conditions.clear(Code::ServerRestarted);
         }
     }

@@ -4,6 +4,7 @@ mod check;
 mod sent;
 mod serve;
 mod set_aside;
+mod set_clock;
 mod setup;
 mod status;
 mod supervise;
@@ -58,6 +59,13 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         sent: bool,
     },
+    /// Set the machine's clock from the server's note; `comptoir-clock.service` does this on a box.
+    #[command(hide = true)]
+    SetClock {
+        /// The note.
+        #[arg(long, default_value = "/run/comptoir/clock")]
+        note: PathBuf,
+    },
     /// Print one line about this boot, for the console.
     BootReport,
     /// Events that the platform refused: look, send again, drop.
@@ -87,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Check(options) => check::check(&arguments.files, &options),
         Command::Status { sent: true, .. } => sent::run(&arguments.files),
         Command::Status { json, .. } => status::run(&arguments.files, json),
+        Command::SetClock { note } => set_clock::run(&note),
         Command::BootReport => check::boot_report(&arguments.files),
         Command::Version => {
             println!("comptoir {}", running());

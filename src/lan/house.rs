@@ -86,7 +86,8 @@ pub struct House {
     pub(super) telemetry: Telemetry,
     pub(super) checks: Checks,
     pub(super) open: BTreeSet<LanPort>,
-    pub(super) started_at_ms: i64,
+    /// Monotonic: a clock that is put right must not age the server.
+    started_at: Duration,
     pub(super) shutdown: Shutdown,
     pub(super) ring: Arc<Ring>,
     pub(super) history: History,
@@ -102,6 +103,11 @@ pub struct House {
 }
 
 impl House {
+    /// Since when the server runs.
+    pub(super) fn uptime(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.started_at)
+    }
+
     /// The shop: the settings' or, once the box was claimed, the platform's; empty before.
     pub(super) fn site_id(&self) -> String {
         if self.site.site_id.is_empty() {
@@ -126,7 +132,7 @@ impl House {
             ring: Arc::default(),
             checking: Semaphore::new(1),
             answers: Arc::new(Semaphore::new(ANSWERS_KIB)),
-            started_at_ms: deps.clock.wall_ms(),
+            started_at: deps.clock.monotonic(),
             feed_heard: deps.telemetry.feed_heard_ms(),
             last_heard: AtomicI64::new(NEVER),
             well_since_ms: AtomicI64::new(deps.clock.wall_ms()),

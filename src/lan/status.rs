@@ -295,7 +295,8 @@ fn put_together(house: &House) -> Result<Status, Box<Problem>> {
         version: version::running(),
         now: rfc3339(now_ms).unwrap_or_default(),
         now_ms,
-        started_at_ms: house.started_at_ms,
+        started_at_ms: now_ms
+            .saturating_sub(i64::try_from(house.uptime().as_millis()).unwrap_or(0)),
         verdict: verdict(&conditions, house.well_since_ms()),
         conditions,
         contact: house.site.support_contact.clone(),

@@ -104,12 +104,11 @@ fn look(house: &House, metrics: &Metrics) -> Result<(), Box<Problem>> {
             number(age_s),
         );
     }
-    let uptime_ms = house.clock.wall_ms() - house.started_at_ms;
     set(
         "comptoir_uptime_seconds",
         "",
         "Since the server started.",
-        uptime_ms / 1000,
+        number(house.uptime().as_secs()),
     );
     Ok(())
 }

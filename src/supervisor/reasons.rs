@@ -9,10 +9,13 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::clock::BootStamp;
 use crate::durable::{ReplaceFileError, replace_file};
 
 /// Reasons kept; the oldest is dropped for a new one.
@@ -87,6 +90,9 @@ pub struct Reason {
     pub at: String,
     /// The kernel's id of that boot, which no clock can falsify.
     pub boot_id: String,
+    /// How long after that boot, which no clock can falsify either; absent in lists of older versions.
+    #[serde(default)]
+    pub uptime_ms: Option<u64>,
     /// What was done.
     pub kind: Kind,
     /// Why.
@@ -96,6 +102,25 @@ pub struct Reason {
     pub ran_s: u64,
     /// Failures inside the policy's window, this one included.
     pub failures: usize,
+}
+
+impl Reason {
+    /// How long ago it was: within one boot by the boot's own time, whatever the clocks did meanwhile; across boots by
+    /// `now_ms` (wall time), if that makes sense at all. `None`: nobody can tell.
+    #[must_use]
+    pub fn age(&self, now: &BootStamp, now_ms: i64) -> Option<Duration> {
+        if self.boot_id == now.boot_id
+            && let Some(uptime_ms) = self.uptime_ms
+        {
+            return now
+                .uptime_ms
+                .checked_sub(uptime_ms)
+                .map(Duration::from_millis);
+        }
+        let at_ms = self.at.parse::<Timestamp>().ok()?.as_millisecond();
+        let age_ms = now_ms.checked_sub(at_ms)?;
+        u64::try_from(age_ms).ok().map(Duration::from_millis)
+    }
 }
 
 /// The list and where it lies.
@@ -190,11 +215,29 @@ mod tests {
         Reason {
             at,
             boot_id: "b".to_owned(),
+            uptime_ms: Some(60_000),
             kind,
             cause,
             ran_s: 3,
             failures: 1,
         }
+    }
+
+    #[test]
+    fn a_reasons_age_does_not_follow_a_clock_that_jumps() {
+        let reason = reason(Kind::Restart, Cause::StartTooSlow);
+        let boot = |boot_id: &str, uptime_ms| BootStamp {
+            boot_id: boot_id.into(),
+            uptime_ms,
+        };
+        for now_ms in [0, i64::MAX] {
+            let age = reason.age(&boot("b", 70_000), now_ms);
+            assert_eq!(age, Some(Duration::from_secs(10)), "{now_ms}");
+        }
+        let said: Timestamp = "2026-11-24T21:00:05Z".parse().unwrap();
+        let age = reason.age(&boot("other", 1), said.as_millisecond());
+        assert_eq!(age, Some(Duration::from_secs(5)));
+        assert_eq!(reason.age(&boot("other", 1), 0), None, "it lies ahead");
     }
 
     #[test]

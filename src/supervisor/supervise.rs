@@ -3,7 +3,6 @@
 //! One thread, which waits for a signal, a beat or the next tick, whichever comes first. Signals are handled, not
 //! blocked: the server would inherit a blocked one and never hear SIGTERM.
 
-use std::fs;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -22,7 +21,7 @@ use super::notify::Notifier;
 use super::policy::{Action, Escalation, Event, Limits, Policy, State};
 use super::reasons::{Cause, Kind, Reason, Reasons};
 use super::sockets::LanSockets;
-use crate::clock::Clock;
+use crate::clock::{BootStamp, Clock};
 use crate::units::ByteSize;
 
 /// Exit code that asks the init system for a reboot: in the unit, `RestartPreventExitStatus=` names it and
@@ -285,10 +284,11 @@ impl Supervisor<'_> {
             .map_or(0, |child| child.ran(now).as_secs());
         let failures = self.policy.failures(now);
         warn!(event = "supervisor.server_ended", %cause, ran_s, failures, next = ?kind);
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let stamp = BootStamp::now().ok();
         let reason = Reason {
             at: self.clock.wall().to_string(),
-            boot_id: boot_id.trim().to_owned(),
+            uptime_ms: stamp.as_ref().map(|stamp| stamp.uptime_ms),
+            boot_id: stamp.map(|stamp| stamp.boot_id).unwrap_or_default(),
             kind,
             cause,
             ran_s,

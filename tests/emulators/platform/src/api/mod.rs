@@ -122,7 +122,8 @@ fn unauthorized() -> Reply {
     refusal
 }
 
-fn method_not_allowed(allowed: &str) -> Reply {
+/// The answer to another method than `allowed`.
+pub fn method_not_allowed(allowed: &str) -> Reply {
     let detail = format!("only {allowed} is possible here");
     let mut refusal = problem(
         StatusCode::METHOD_NOT_ALLOWED,

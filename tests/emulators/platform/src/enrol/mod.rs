@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::api::method_not_allowed;
 use crate::percent::Query;
 use crate::platform::{Platform, now_ms};
 use crate::serve::body::Payload;
@@ -101,11 +102,8 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
             &json!({"nonce": platform.enrol.nonces.make(now_ms())}),
         )),
         (PATH, &Method::POST) => enrol(request, platform).await,
-        (PATH | "/v1/enrol/nonce", _) => Ok(problem(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "POST /v1/enrol or GET /v1/enrol/nonce",
-        )),
+        (PATH, _) => Ok(method_not_allowed("POST")),
+        ("/v1/enrol/nonce", _) => Ok(method_not_allowed("GET")),
         _ => Ok(problem(
             StatusCode::NOT_FOUND,
             "not-found",
