@@ -33,6 +33,7 @@ const CASES: &[Case] = &[
     case!(cases::serving::discovery_answers_with_no_more_than_it_was_asked),
     case!(cases::serving::catalogue_is_there_after_a_pull),
     case!(cases::serving::box_serves_with_the_network_cut),
+    case!(cases::clock::a_wrong_clock_chip_is_overruled_by_the_platforms_word),
     case!(cases::faults::killed_server_comes_back_and_no_connection_is_refused),
     case!(cases::faults::hung_server_comes_back_and_no_connection_is_refused),
     case!(cases::faults::every_acknowledged_order_survives_a_power_cut),

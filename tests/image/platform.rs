@@ -119,6 +119,12 @@ impl Platform {
         all.iter().find(|one| one["id"] == id).unwrap().clone()
     }
 
+    /// A product, new or changed.
+    pub fn put_document(&self, id: &str, data: &Value) {
+        let url = self.control_url(&format!("documents/products/{id}"));
+        http::send("PUT", &url, data.to_string());
+    }
+
     pub fn ca_path(&self) -> PathBuf {
         self.dir.join("ca/ca.pem")
     }

@@ -56,6 +56,8 @@ pub struct Vm {
     lan: String,
     data_dir: PathBuf,
     stick_dir: PathBuf,
+    /// What the clock chip says at the next start, if not the right time.
+    clock_chip: Option<&'static str>,
     /// How much of the console was looked at.
     seen: usize,
 }
@@ -67,6 +69,7 @@ impl Vm {
             lan: lan.to_string(),
             data_dir: data_dir.to_owned(),
             stick_dir: stick_dir.to_owned(),
+            clock_chip: None,
             seen: 0,
         };
         vm.verb("down", &[]);
@@ -102,14 +105,20 @@ impl Vm {
             self.data_dir.to_str().unwrap().to_owned(),
             self.stick_dir.to_str().unwrap().to_owned(),
         );
-        self.verb(
-            "start",
-            &["--data", &data, "--stick", &stick, "--fault-shell"],
-        );
+        let mut arguments = vec!["--data", &data, "--stick", &stick, "--fault-shell"];
+        if let Some(at) = self.clock_chip {
+            arguments.extend(["--clock-chip", at]);
+        }
+        self.verb("start", &arguments);
         Shell::attach(&PathBuf::from(format!(
             "/run/comptoir-{}/shell.sock",
             self.lan
         )))
+    }
+
+    /// What the clock chip says at the next start; `None`: the right time.
+    pub fn set_clock_chip(&mut self, at: Option<&'static str>) {
+        self.clock_chip = at;
     }
 
     /// Pulls the plug.

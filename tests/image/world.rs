@@ -96,6 +96,12 @@ impl World {
         self.wait_until_ready();
     }
 
+    /// What the box says of itself.
+    pub fn status(&self) -> Value {
+        let answer = http::get(&self.url(80, "/status.json"), None).unwrap();
+        answer.json()
+    }
+
     pub fn wait_until_ready(&self) {
         let url = self.url(80, "/readyz");
         eventually("the box is ready", BOOT_WITHIN, || {

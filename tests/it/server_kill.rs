@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 use crate::kitchen::{DEADLINE, Kitchen, binary, wait_for};
 
+/// A platform that refuses every connection: this box asks nobody outside this machine.
+const NOWHERE: &str = "https://127.0.0.1:9";
 const CLAIM_CODE: &str = "ABCD-EFGH";
 
 /// A server process, and where its ports are.
@@ -40,7 +42,9 @@ impl Server {
             .unwrap();
         let site = format!(
             "[site]\nclaim_code = \"{CLAIM_CODE}\"\n[lan]\nbind = \"127.0.0.1\"\nport_offset = {offset}\n\
-             [discovery]\nenabled = false\n[store]\ndata_dir = \"{}\"\n",
+             [discovery]\nenabled = false\n\
+             [wan]\napi_url = \"{NOWHERE}\"\nbus_url = \"{NOWHERE}\"\nmedia_url = \"{NOWHERE}\"\n\
+             [store]\ndata_dir = \"{}\"\n",
             dir.join("data").display()
         );
         fs::write(dir.join("site.toml"), site).unwrap();

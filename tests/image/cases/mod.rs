@@ -1,5 +1,6 @@
 //! The cases, by what they are about.
 
+pub mod clock;
 pub mod faults;
 pub mod rollout;
 pub mod serving;

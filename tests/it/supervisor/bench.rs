@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 /// Every wait of these tests ends by then, on a machine that is busy with other tests too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A platform that refuses every connection: these boxes ask nobody outside this machine.
+const NOWHERE: &str = "https://127.0.0.1:9";
+
 pub const NAMES: [&str; 6] = ["front", "catalogue", "orders", "events", "media", "care"];
 const PORTS: [u16; 6] = [80, 8000, 8001, 8002, 8003, 8004];
 
@@ -74,7 +77,8 @@ impl Box {
         );
         let dir = tempfile::tempdir().unwrap();
         let site = format!(
-            "[lan]\nbind = '{ip}'\nport_offset = {}\n[store]\ndata_dir = '{}/data'\n[telemetry]\nformat = 'text'\n{more}",
+            "[lan]\nbind = '{ip}'\nport_offset = {}\n[store]\ndata_dir = '{}/data'\n[telemetry]\nformat = 'text'\n\
+             [wan]\napi_url = '{NOWHERE}'\nbus_url = '{NOWHERE}'\nmedia_url = '{NOWHERE}'\n{more}",
             offset(),
             dir.path().display()
         );

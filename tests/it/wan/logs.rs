@@ -9,10 +9,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::platform::{KEY, LOGS_KEY, Platform, TOKEN, eventually};
-use super::shop::Shop;
+use super::shop::{CLAIM_CODE, Shop};
 
 /// Set for the process that writes the log.
 const WRITER: &str = "COMPTOIR_TEST_LOG_WRITER";
+/// Before the token that enrolment brought, on the standard output of that process.
+const HANDED_OUT: &str = "handed out: ";
 const CUSTOMER: &str = "Madame Dupont-Secret";
 const SIGNATURE: &str = "c2VjcmV0LXNpZ25hdHVyZQ";
 const WRONG: &str = "d3Jvbmcta2V5";
@@ -30,6 +32,12 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let handed_out = said
+        .lines()
+        .find_map(|line| line.split_once(HANDED_OUT))
+        .map(|(_, token)| token.trim().to_owned())
+        .expect("the box was handed a token");
     assert!(output.status.success(), "{log}");
     for event in [
         "pull.snapshot_finished",
@@ -38,6 +46,8 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
         "media.blob_set_aside",
         "push.item_parked",
         "wan.step_failed",
+        "enrol.state_changed",
+        "time.known",
     ] {
         assert!(log.contains(event), "no {event} in:\n{log}");
     }
@@ -50,6 +60,8 @@ fn no_secret_and_nothing_of_a_customer_is_ever_logged() {
         "SharedAccessSignature",
         "Bearer",
         LOGS_KEY,
+        CLAIM_CODE,
+        &handed_out,
     ] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is in the log");
@@ -135,6 +147,13 @@ fn write_a_log() {
     eventually("the missing blob", || {
         (shop.metric("comptoir_media_refused_total") == 1).then_some(())
     });
+    let enrolled = Shop::of(&platform).unenrolled().start();
+    eventually("the box shows itself", || platform.enrolling());
+    assert_eq!(platform.claim(CLAIM_CODE), 200);
+    enrolled.filled();
+    let kept = std::fs::read_to_string(enrolled.path("state/enrolment.json")).unwrap();
+    let kept: Value = serde_json::from_str(kept.split_once('\n').unwrap().1).unwrap();
+    println!("{HANDED_OUT}{}", kept["api"]["token"].as_str().unwrap());
     let refused = Shop::of(&platform)
         .with(TOKEN, WRONG)
         .with(KEY, WRONG)
