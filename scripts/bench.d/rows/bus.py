@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def orders(control, queue, next_shown):
 def kitchen(setup, box):
     """A simulated device of the shop that shows orders on its standard output; gives a function for the next line."""
     state = box.dir / "kitchen"
+    # A device of an earlier run is paired with a box that is no more.
+    shutil.rmtree(state, ignore_errors=True)
     device = subprocess.Popen(
         [
             str(Path(setup.programs_dir) / "device-emulator"), "--bind", setup.peer_addr, "--care-url", f"http://{setup.box_addr}:8004",
