@@ -103,7 +103,7 @@ mod tests {
             let customer = "Madame Dupont";
             let secret = Secret::new("hunter2");
             tracing::info!(
-                event = "bus.order_received",
+                event = "orders.order_received",
                 worker = "bus",
                 cause = customer,
                 code = ?secret,
@@ -124,7 +124,7 @@ mod tests {
         });
         let told = told(&stream);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("bus.order_received "), "{told:?}");
+        assert!(told[0].starts_with("orders.order_received "), "{told:?}");
         for part in ["worker", "items", "Number(3)", "Number(8000)"] {
             assert!(told[0].contains(part), "{part} in {told:?}");
         }
@@ -146,10 +146,10 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             for items in 0..CHANNEL_BOUND + 5 {
-                tracing::info!(event = "bus.order_received", items);
+                tracing::info!(event = "orders.order_received", items);
             }
             stream.set_open(false);
-            tracing::info!(event = "bus.order_received", items = 0);
+            tracing::info!(event = "orders.order_received", items = 0);
         });
         assert_eq!(stream.dropped.load(Ordering::Relaxed), 5);
         assert_eq!(told(&stream).len(), CHANNEL_BOUND);

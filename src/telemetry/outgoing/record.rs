@@ -33,7 +33,7 @@ impl Level {
     }
 }
 
-/// A short name out of the code's own vocabulary, such as `bus.order_received` or `proxy_407`. Its shape is the point: a
+/// A short name out of the code's own vocabulary, such as `orders.order_received` or `proxy_407`. Its shape is the point: a
 /// name of a person, a sentence, a token, a key, a signature or an address does not fit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn words_are_the_codes_own_and_nothing_else_fits() {
         for word in [
-            "bus.order_received",
+            "orders.order_received",
             "proxy_407",
             "good",
             "tls_not_yet_valid",

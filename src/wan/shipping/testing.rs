@@ -11,7 +11,7 @@ pub(super) fn record(id: &str) -> Record {
         at_ms: 0,
         time: Word::new("good").unwrap(),
         level: Level::Warn,
-        event: Word::new("bus.order_received").unwrap(),
+        event: Word::new("orders.order_received").unwrap(),
         version: Version::new("0.1.0").unwrap(),
         fields: BTreeMap::from([("items".into(), Scalar::Number(3))]),
     }

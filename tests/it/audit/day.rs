@@ -163,7 +163,7 @@ impl<'a> Day<'a> {
         });
         wait_for("the logs", || {
             let logs = self.town.control("GET", "logs", "").to_string();
-            (logs.contains("bus.order_received") && logs.contains("daemon.serves")).then_some(())
+            (logs.contains("orders.order_received") && logs.contains("daemon.serves")).then_some(())
         });
         self.support_is_told("the death", "supervisor.restart_told");
         wait_for("new versions are asked for", || {
