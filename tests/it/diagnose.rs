@@ -6,11 +6,7 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::supervisor::bench::{Box, signal, wait};
-
-/// Every host outside the shop refuses the connection.
-const NOWHERE: &str = "[wan]\napi_url = 'https://127.0.0.1:9'\nbus_url = 'https://127.0.0.1:9'\nmedia_url = 'https://127.0.0.1:9'\n\
-    logs_url = 'https://127.0.0.1:9'\nsupport_url = 'https://127.0.0.1:9'\n";
+use super::supervisor::bench::{Box, NOWHERE, signal, wait};
 
 fn run(this: &Box, verb: &str, more: &[&str]) -> Output {
     this.command(verb).args(more).output().unwrap()
@@ -30,7 +26,7 @@ fn verdict<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_box_at_work_without_a_platform_lacks_what_is_required_and_a_stopped_one_itself() {
-    let mut this = Box::started(NOWHERE);
+    let mut this = Box::started("");
     let (code, report) = check(&this);
     assert_eq!(code, Some(2), "{report:#}");
     assert_eq!(report["outcome"], "required_impaired");
@@ -88,7 +84,7 @@ fn refused_settings_are_named_with_file_line_and_key() {
 
 #[test]
 fn the_boot_report_tells_listeners_and_restarts() {
-    let this = Box::started(NOWHERE);
+    let this = Box::started("");
     let old = this.server().unwrap();
     signal(old, Signal::SIGKILL);
     wait("the restart is recorded", || !this.reasons().is_empty());
@@ -113,7 +109,7 @@ fn the_boot_report_tells_listeners_and_restarts() {
 
 #[test]
 fn a_damaged_list_of_restarts_does_not_keep_the_box_down() {
-    let mut this = Box::new(NOWHERE);
+    let mut this = Box::new("");
     let state_dir = this.dir.path().join("data/state");
     fs::create_dir_all(&state_dir).unwrap();
     fs::write(state_dir.join("restarts.json"), b"\0\0\0").unwrap();

@@ -16,9 +16,7 @@ use comptoir::units::ByteSize;
 use serde_json::{Value, json};
 
 use crate::kitchen::{DEADLINE, Kitchen, binary, wait_for};
-
-/// A platform that refuses every connection: this box asks nobody outside this machine.
-const NOWHERE: &str = "https://127.0.0.1:9";
+use crate::supervisor::bench::NOWHERE;
 const CLAIM_CODE: &str = "ABCD-EFGH";
 
 /// A server process, and where its ports are.
@@ -43,8 +41,7 @@ impl Server {
         let site = format!(
             "[site]\nclaim_code = \"{CLAIM_CODE}\"\n[lan]\nbind = \"127.0.0.1\"\nport_offset = {offset}\n\
              [discovery]\nenabled = false\n\
-             [wan]\napi_url = \"{NOWHERE}\"\nbus_url = \"{NOWHERE}\"\nmedia_url = \"{NOWHERE}\"\n\
-             [store]\ndata_dir = \"{}\"\n",
+             {NOWHERE}[store]\ndata_dir = \"{}\"\n",
             dir.join("data").display()
         );
         fs::write(dir.join("site.toml"), site).unwrap();

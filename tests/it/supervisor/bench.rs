@@ -16,7 +16,8 @@ use nix::unistd::Pid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A platform that refuses every connection: these boxes ask nobody outside this machine.
-const NOWHERE: &str = "https://127.0.0.1:9";
+pub const NOWHERE: &str = "[wan]\napi_url = 'https://127.0.0.1:9'\nbus_url = 'https://127.0.0.1:9'\nmedia_url = 'https://127.0.0.1:9'\n\
+    logs_url = 'https://127.0.0.1:9'\nsupport_url = 'https://127.0.0.1:9'\n";
 
 pub const NAMES: [&str; 6] = ["front", "catalogue", "orders", "events", "media", "care"];
 const PORTS: [u16; 6] = [80, 8000, 8001, 8002, 8003, 8004];
@@ -78,7 +79,7 @@ impl Box {
         let dir = tempfile::tempdir().unwrap();
         let site = format!(
             "[lan]\nbind = '{ip}'\nport_offset = {}\n[store]\ndata_dir = '{}/data'\n[telemetry]\nformat = 'text'\n\
-             [wan]\napi_url = '{NOWHERE}'\nbus_url = '{NOWHERE}'\nmedia_url = '{NOWHERE}'\n{more}",
+             {NOWHERE}{more}",
             offset(),
             dir.path().display()
         );
