@@ -78,7 +78,7 @@ pub async fn answer_batch(
     #[derive(Deserialize)]
     struct Batch<'a> {
         #[serde(borrow)]
-        events: Vec<Envelope<'a>>,
+        events: Vec<&'a RawValue>,
     }
     let too_large = |detail: &str| problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
     let Some(body) = request
@@ -97,13 +97,15 @@ pub async fn answer_batch(
     if batch.events.is_empty() {
         return Ok(invalid("a batch has at least one event"));
     }
-    let checked = batch.events.iter().map(|envelope| {
+    let checked = batch.events.iter().map(|event| {
+        let envelope: Envelope<'_> =
+            serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
         let key = envelope.key.as_deref().filter(|key| is_key(key));
         let key = key.ok_or("key must have 1 to 200 visible ASCII characters")?;
         if envelope.body.get().len() > MAX_EVENT_BYTES {
             return Err("an event has at most 262144 bytes".to_owned());
         }
-        check(envelope, key.to_owned())
+        check(&envelope, key.to_owned())
     });
     let outcomes = store(platform, checked.collect()).await?;
     let results: Vec<Value> = outcomes.iter().map(Outcome::result).collect();
