@@ -64,7 +64,8 @@ coredump_dir $dir
 visible_hostname proxy
 CONF
     chown -R proxy "$dir"
-    in_lan "$n" squid -f "$dir/squid.conf" || die "squid does not start ($dir/cache.log)"
+    # A name of its own: squids of one name share memory.
+    in_lan "$n" squid -n "lan$n" -f "$dir/squid.conf" || die "squid does not start ($dir/cache.log)"
 }
 
 proxy_down() {

@@ -107,6 +107,10 @@ impl Server {
         if let Some(mut child) = self.running.take() {
             child.kill().unwrap();
             child.wait().unwrap();
+            // What the faked clock of a killed process leaves behind.
+            for left in ["faketime_shm_", "sem.faketime_sem_"] {
+                let _ = fs::remove_file(format!("/dev/shm/{left}{}", child.id()));
+            }
         }
     }
 

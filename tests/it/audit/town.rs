@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::net::{http, ip, on};
 use crate::kitchen::{Kitchen, binary, wait_for};
+use crate::wan::squid;
 
 pub const WIRE: &str = "wire";
 pub const BOX: &str = "10.98.0.2";
@@ -43,12 +44,19 @@ pub struct Town {
     outside: String,
     children: Vec<(&'static str, Child)>,
     pub kitchen: Option<Kitchen>,
+    proxy_name: squid::Name,
 }
 
 impl Drop for Town {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for name in ["box.log", "proxy.log", "platform.log", "names.log"] {
+            for name in [
+                "box.log",
+                "proxy.log",
+                "squid.log",
+                "platform.log",
+                "names.log",
+            ] {
                 let text = fs::read_to_string(self.path(name)).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(60).collect();
                 eprintln!("--- the last of {name}, newest first\n{}", tail.join("\n"));
@@ -81,6 +89,7 @@ impl Town {
             outside: format!("cmpt-audit-out-{id}"),
             children: Vec::new(),
             kitchen: None,
+            proxy_name: squid::Name::own(),
         };
         open_to_all(town.dir.path());
         town.lay_wire().then_some(())?;
@@ -226,11 +235,12 @@ impl Town {
         fs::write(&config, text).unwrap();
         open_to_all(&config);
         let outside = self.outside.clone();
+        let (name, config) = (self.proxy_name.as_str().to_owned(), config.display());
         self.start(
             "proxy",
             &outside,
             Path::new("squid"),
-            &["-N", "-f", &config.display().to_string()],
+            &["-n", &name, "-N", "-f", &config.to_string()],
         );
         self.wait_listens(&format!("{ROUTER}:{PROXY_PORT}"));
     }

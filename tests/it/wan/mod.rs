@@ -25,7 +25,7 @@ mod rollout_box;
 mod rollouts;
 mod shipping;
 mod shop;
-mod squid;
+pub mod squid;
 mod time;
 mod tls_peer;
 mod way_out;

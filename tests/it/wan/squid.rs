@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -45,8 +46,38 @@ pub enum Front {
     Inspecting,
 }
 
+/// What one squid is called among those of this machine. Squids of one name share segments of memory: one that starts while
+/// another ends finds them half there, and stops.
+pub struct Name(String);
+
+impl Name {
+    pub fn own() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("cmpt{}x{number}", std::process::id()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    /// A killed squid leaves its segments behind.
+    fn drop(&mut self) {
+        let segments = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        for segment in segments {
+            let name = segment.file_name();
+            if name.to_string_lossy().starts_with(&format!("{}-", self.0)) {
+                let _ = fs::remove_file(segment.path());
+            }
+        }
+    }
+}
+
 pub struct Squid {
     child: Child,
+    _name: Name,
     pub port: u16,
     dir: tempfile::TempDir,
 }
@@ -92,14 +123,20 @@ impl Squid {
         config.push_str(&sign_in_lines(sign_in, dir.path()));
         config.push_str("http_access deny all\n");
         write(path("squid.conf"), &config);
+        let name = Name::own();
         let child = Command::new("squid")
-            .args(["-N", "-f"])
+            .args(["-n", name.as_str(), "-N", "-f"])
             .arg(path("squid.conf"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("squid is installed: apt-get install --no-install-recommends squid-openssl");
-        let mut squid = Self { child, port, dir };
+        let mut squid = Self {
+            child,
+            _name: name,
+            port,
+            dir,
+        };
         eventually("squid listens", || {
             let ended = squid.child.try_wait().unwrap();
             assert!(ended.is_none(), "squid ended: {}", squid.log("cache.log"));
