@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::load::{self, Tally};
 use crate::vm::eventually;
 use crate::world::World;
@@ -139,4 +141,16 @@ pub fn damaged_data_partition_is_repaired_or_made_anew(world: &mut World) {
             .ok()
             == "1"
     );
+    // It lasts: the next cut finds the same box. (A repair once left a file system that no later mount took.)
+    world.wait_until_ready();
+    let box_id = box_id(world);
+    world.vm.cut_power();
+    world.power_on();
+    assert_eq!(world.boot_report["data"], "kept");
+    world.wait_until_ready();
+    assert_eq!(self::box_id(world), box_id);
+}
+
+fn box_id(world: &mut World) -> Value {
+    world.get(80, "/status.json").json()["box_id"].clone()
 }
