@@ -13,6 +13,7 @@ use comptoir::telemetry::Code;
 use super::platform::{Platform, SITE, TOKEN, eventually};
 use super::pull::holds_what_the_platform_holds;
 use super::shop::Shop;
+use crate::full_disk::on_a_small_disk;
 
 struct Server(Child);
 
@@ -139,30 +140,12 @@ fn the_memory_of_the_server_does_not_grow_with_the_catalogue() {
     );
 }
 
-/// Names the small file system, and makes this process the child.
-const CHILD_DIR: &str = "COMPTOIR_FULL_PULL_DIR";
-const ME: &str = "wan::bulk::a_full_disk_stops_the_pull_and_room_lets_it_go_on";
-
 #[test]
 fn a_full_disk_stops_the_pull_and_room_lets_it_go_on() {
-    if let Ok(dir) = std::env::var(CHILD_DIR) {
-        return pull_onto(Path::new(&dir));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg(format!(
-            "mount -t tmpfs -o size=60m none \"${CHILD_DIR}\" && exec \"$0\" --exact {ME}"
-        ))
-        .arg(std::env::current_exe().unwrap())
-        .env(CHILD_DIR, dir.path())
-        .output()
-        .expect("unshare (util-linux) is installed");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+    on_a_small_disk(
+        "wan::bulk::a_full_disk_stops_the_pull_and_room_lets_it_go_on",
+        "60m",
+        pull_onto,
     );
 }
 

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use comptoir::digest::Digest;
@@ -15,32 +14,16 @@ use serde_json::json;
 use super::media_line::{StepClock, comes, is_here, media_bytes, report};
 use super::platform::{Platform, eventually};
 use super::shop::Shop;
+use crate::full_disk::on_a_small_disk;
 
-/// Names the small file system, and makes this process the child.
-const CHILD_DIR: &str = "COMPTOIR_MEDIA_DISK_DIR";
-const ME: &str = "wan::media_disk::media_leave_room_for_orders_and_go_on_when_there_is_room_again";
 const MIB: u64 = 1 << 20;
 
 #[test]
 fn media_leave_room_for_orders_and_go_on_when_there_is_room_again() {
-    if let Ok(dir) = std::env::var(CHILD_DIR) {
-        return child(Path::new(&dir));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg(format!(
-            "mount -t tmpfs -o size=24m none \"${CHILD_DIR}\" && exec \"$0\" --exact {ME}"
-        ))
-        .arg(std::env::current_exe().unwrap())
-        .env(CHILD_DIR, dir.path())
-        .output()
-        .expect("unshare (util-linux) is installed");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+    on_a_small_disk(
+        "wan::media_disk::media_leave_room_for_orders_and_go_on_when_there_is_room_again",
+        "24m",
+        child,
     );
 }
 
