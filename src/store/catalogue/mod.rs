@@ -4,7 +4,6 @@
 //! tells readers of the local feed to start over. Its commits are therefore not fsynced one by one (`NORMAL`): a
 //! power cut may take the last of them, documents and cursor together, and the next pull brings them again.
 
-mod adopt;
 mod apply;
 mod aside;
 pub mod checksum;
@@ -120,7 +119,6 @@ impl Catalogue {
                 |row| row.get(0),
             )
             .map_err(sqlite("read the generation of"))?;
-        adopt::adopt(&conn, clock.wall_ms()).map_err(sqlite("add up the documents of"))?;
         // A new database remembers deletions from now on.
         conn.execute(
             "UPDATE facts SET value = ?1 WHERE name = 'horizon_ms' AND value = 0",

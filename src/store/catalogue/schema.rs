@@ -1,4 +1,4 @@
-//! Tables of `catalogue.db`. Migrations are appended, never edited.
+//! Tables of `catalogue.db`. From the first release on, migrations are appended, never edited (rules: [`crate::store::db`]).
 
 /// Collection whose documents are found by barcode.
 pub const BARCODE_COLLECTION: &str = "products";
@@ -14,12 +14,11 @@ pub const TOMBSTONE_BOUND: i64 = 200_000;
 // `seq` numbers changes for the local feed. `seen` holds the documents a running snapshot found unchanged; what it
 // wrote has a `seq` above its start, so together they are all it held. `documents.price` is the entry of `prices` that
 // holds now, `dated` when it is to be looked at again (NULL: no date lies ahead).
-pub(super) const MIGRATIONS: &[&str] = &[
-    "
+pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     INSERT INTO facts VALUES
         ('generation', lower(hex(randomblob(6)))), ('seq', 0), ('run', 0),
-        ('horizon_seq', 0), ('horizon_ms', 0);
+        ('horizon_seq', 0), ('horizon_ms', 0), ('priced_ms', 0);
 
     CREATE TABLE documents (
         doc INTEGER PRIMARY KEY,
@@ -29,6 +28,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         seq INTEGER NOT NULL,
         changed_ms INTEGER NOT NULL,
         body BLOB,
+        price BLOB,
         UNIQUE (collection, id)
     );
     CREATE UNIQUE INDEX documents_seq ON documents (seq);
@@ -42,12 +42,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
     CREATE TABLE collections (name TEXT PRIMARY KEY, live INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE seen (doc INTEGER PRIMARY KEY);
-    ",
-    "
-    ALTER TABLE documents ADD COLUMN price BLOB;
     CREATE TABLE dated (doc INTEGER PRIMARY KEY, next_ms INTEGER);
     CREATE INDEX dated_next ON dated (next_ms) WHERE next_ms IS NOT NULL;
-    INSERT INTO facts VALUES ('priced_ms', 0);
 
     CREATE TABLE checksums (
         collection TEXT NOT NULL,
@@ -56,7 +52,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
         sum INTEGER NOT NULL,
         PRIMARY KEY (collection, bucket)
     ) WITHOUT ROWID;
-    INSERT INTO facts SELECT 'unsummed', 1 WHERE EXISTS (SELECT 1 FROM documents);
 
     CREATE TABLE set_aside (
         n INTEGER PRIMARY KEY,
@@ -65,5 +60,4 @@ pub(super) const MIGRATIONS: &[&str] = &[
         bytes INTEGER NOT NULL,
         head BLOB NOT NULL
     );
-    ",
-];
+"];

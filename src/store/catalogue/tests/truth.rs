@@ -93,34 +93,6 @@ fn checksums_follow_every_way_a_document_can_go() {
 }
 
 #[test]
-fn what_an_older_firmware_left_is_added_up_at_the_first_start() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let dated = r#"{"prices":[{"amount":"1","valid_until":"2030-01-01T00:00:00Z"}]}"#;
-    let page = vec![
-        product("a", 1, "{}"),
-        product("b", 4, dated),
-        deleted("a", 2),
-    ];
-    store.catalogue.apply_page(page, "c1").wait().unwrap();
-    let sums = store.catalogue.checksums().unwrap();
-    let b = store.catalogue.document("products", "b").unwrap().unwrap();
-    drop(store);
-    let conn = rusqlite::Connection::open(bench.dir.path().join("catalogue.db")).unwrap();
-    conn.execute_batch(
-        "DELETE FROM checksums; DELETE FROM dated; UPDATE documents SET price = NULL;
-         INSERT INTO facts VALUES ('unsummed', 1);",
-    )
-    .unwrap();
-    drop(conn);
-    let catalogue = bench.open().catalogue;
-    assert_eq!(catalogue.checksums().unwrap(), sums);
-    assert!(b.price.is_some());
-    assert_eq!(catalogue.document("products", "b").unwrap().unwrap(), b);
-    assert!(catalogue.next_switch_ms().unwrap().is_some());
-}
-
-#[test]
 fn a_price_is_switched_at_its_dates_and_back_when_the_clock_is() {
     let bench = Bench::new();
     let store = bench.open();
