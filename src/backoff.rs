@@ -40,6 +40,12 @@ impl Backoff {
         Ok(Self { first, max })
     }
 
+    /// The longest wait.
+    #[must_use]
+    pub const fn longest(&self) -> Duration {
+        self.max
+    }
+
     /// The wait after `failures` failures in a row (1 = the first), between 50 and 100 % of the exponential value.
     ///
     /// `dice` is a random number; handing it in keeps this pure.

@@ -60,7 +60,7 @@ pub(super) enum Inbox {
         /// Its id in the list.
         id: String,
     },
-    /// Take again: after an update that knows its form.
+    /// Take again: after an update that knows its form, or to have its document fetched at once.
     Retry {
         /// Their ids in the list.
         #[arg(required = true)]
@@ -135,10 +135,14 @@ impl Outbox {
                 } else {
                     ids.clone()
                 };
-                return each(&ids, "sent again", |id| Ok(desk.resend(*id, now_ms())?));
+                return each(&ids, |id| {
+                    Ok(desk.resend(*id, now_ms())?.then_some("sent again"))
+                });
             }
             Self::Drop { ids } => {
-                return each(ids, "dropped", |id| Ok(desk.drop_event(*id, now_ms())?));
+                return each(ids, |id| {
+                    Ok(desk.drop_event(*id, now_ms())?.then_some("dropped"))
+                });
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -192,31 +196,36 @@ impl Inbox {
                     default_role: config.devices.order_role.clone(),
                     command_ttl: config.devices.command_ttl,
                 };
-                return each(ids, "an order now", |id| {
+                return each(ids, |id| {
+                    // Only the server has the way to its document.
+                    if desk.fetch_again(id, now_ms())? {
+                        return Ok(Some("its document is fetched again by the running server"));
+                    }
                     match desk.take_again(id, &rules, now_ms())? {
-                        None => Ok(false),
+                        None => Ok(None),
                         Some(Received::Parked { reason, .. }) => bail!("{id}: {reason}"),
-                        Some(_) => Ok(true),
+                        Some(_) => Ok(Some("an order now")),
                     }
                 });
             }
             Self::Drop { ids } => {
-                return each(ids, "dropped", |id| Ok(desk.drop_message(id, now_ms())?));
+                return each(ids, |id| {
+                    Ok(desk.drop_message(id, now_ms())?.then_some("dropped"))
+                });
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Acts on each and says how it went.
+/// Acts on each and says what was done; `None`: there was no such item.
 fn each<T: std::fmt::Display>(
     ids: &[T],
-    done: &str,
-    mut act: impl FnMut(&T) -> anyhow::Result<bool>,
+    mut act: impl FnMut(&T) -> anyhow::Result<Option<&'static str>>,
 ) -> anyhow::Result<ExitCode> {
     let mut missing = 0;
     for id in ids {
-        if act(id)? {
+        if let Some(done) = act(id)? {
             println!("{id}: {done}");
         } else {
             missing += 1;

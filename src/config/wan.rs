@@ -105,6 +105,8 @@ pub struct WanConfig {
     pub token: Secret,
     /// After failures.
     pub retry: Backoff,
+    /// Between two tries for the document of a parked order.
+    pub claim_retry: Backoff,
     /// The shop's proxy, if it has one, and who goes another way.
     pub proxy: ProxySettings,
     /// The shop's own certificate authorities, PEM.
@@ -185,6 +187,13 @@ impl WanConfig {
         if max < first {
             reader.refuse("wan.retry_max_s", "is shorter than wan.retry_first_ms");
         }
+        let first = reader.seconds("wan.claim_retry_first_s", 1..=3600);
+        let max = reader.seconds("wan.claim_retry_max_s", 1..=86_400);
+        let claim_retry = Backoff::new(first, max.max(first)).expect("both bounds are above zero");
+        if max < first {
+            let why = "is shorter than wan.claim_retry_first_s";
+            reader.refuse("wan.claim_retry_max_s", why);
+        }
         let ca_files = reader.texts("wan.trust.ca_files");
         Self {
             api_url: url(reader, "wan.api_url"),
@@ -194,6 +203,7 @@ impl WanConfig {
             support_url: url(reader, "wan.support_url"),
             token: reader.secret("wan.token"),
             retry,
+            claim_retry,
             proxy: proxy::check(reader),
             ca_files: ca_files.iter().map(|file| base_dir.join(file)).collect(),
             deadlines: deadlines::check(reader),

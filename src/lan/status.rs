@@ -37,6 +37,7 @@ const MAX_DEVICES: usize = 200;
 /// Conditions that show at the orders too.
 const TOUCH_ORDERS: &[Code] = &[
     Code::OrderParked,
+    Code::OrderDocumentMissing,
     Code::OrderConflict,
     Code::OrderVersionUnknown,
     Code::OrderTooLarge,

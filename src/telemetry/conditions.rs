@@ -119,6 +119,9 @@ codes! {
     OrderParked = "bus.order_parked", Warning,
         "An order arrived that could not be read. It is kept; please call support.",
         "Une commande reçue est illisible. Elle est conservée ; appelez l'assistance.";
+    OrderDocumentMissing = "bus.order_document_missing", Warning,
+        "An order was announced, but its content can't be fetched yet. It is tried again; if this stays, please call support.",
+        "Une commande est annoncée, mais son contenu n'est pas encore disponible. Il sera redemandé ; si cela dure, appelez l'assistance.";
     OrderConflict = "bus.order_conflict", Warning,
         "An order arrived twice with different content. The first one counts, the other is kept; please call support.",
         "Une commande est arrivée deux fois avec un contenu différent. La première compte, l'autre est conservée ; appelez l'assistance.";

@@ -59,6 +59,7 @@ pub use snapshot::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LINE_BYTES};
 pub use worker::{LIFE_SIGN, REFUSED_PAUSE};
 
 use api::Api;
+use bus::again::ClaimsAgain;
 use bus::claim::Claims;
 use bus::{Bus, BusParts};
 use contract::FlowId;
@@ -366,6 +367,18 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
         });
         let clients = vec![client, feed_claims.client()];
         list.push((Worker::OrdersFeed, clients, Box::new(feed)));
+    }
+    if config.bus.enabled || config.orders_feed.enabled {
+        let claims = claims();
+        let clients = vec![claims.client()];
+        let work = ClaimsAgain::new(
+            claims,
+            store.orders.clone(),
+            config.claim_retry,
+            handle.time(),
+            telemetry,
+        );
+        list.push((Worker::Claims, clients, Box::new(work)));
     }
     if config.push.enabled {
         let client = client(Worker::Push);

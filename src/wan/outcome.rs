@@ -28,6 +28,8 @@ pub enum Worker {
     Bus,
     /// Orders by the API.
     OrdersFeed,
+    /// Documents of parked orders.
+    Claims,
     /// Store to platform.
     Push,
     /// Blobs.
@@ -46,10 +48,11 @@ pub enum Worker {
 
 impl Worker {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pull,
         Self::Bus,
         Self::OrdersFeed,
+        Self::Claims,
         Self::Push,
         Self::Media,
         Self::Time,
@@ -66,6 +69,7 @@ impl Worker {
             Self::Pull => "pull",
             Self::Bus => "bus",
             Self::OrdersFeed => "orders_feed",
+            Self::Claims => "claims",
             Self::Push => "push",
             Self::Media => "media",
             Self::Time => "time",
@@ -87,7 +91,7 @@ impl Worker {
             | Self::Rollouts
             | Self::Enrol => FlowId::Api,
             Self::Bus => FlowId::Bus,
-            Self::Media => FlowId::Media,
+            Self::Claims | Self::Media => FlowId::Media,
             Self::Logs => FlowId::Logs,
             Self::Support => FlowId::Support,
         }

@@ -9,8 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::idle::Idle;
-use super::inbox::{Content, InboxMessage, Incoming, Received, take};
-use super::intake::Source;
+use super::inbox::{Content, Incoming, ParkCode, Received, take};
 use super::outbox::{OutboxItem, parked as parked_items, unpark};
 use super::view::{ParkedMessage, parked as parked_messages};
 use super::{OrderRules, Orders, schema};
@@ -126,16 +125,26 @@ impl Desk {
         let Some(parked) = found else {
             return Ok(None);
         };
-        let content = parked.document.map_or(Content::Itself, Content::Claimed);
-        let message = InboxMessage {
-            message_id: parked.message_id,
-            source: Source::Bus,
-            body: parked.body,
-        };
-        let incoming = Incoming::read(message, content, &rules.default_role);
+        let content = (parked.document.clone()).map_or(Content::Itself, Content::Claimed);
+        let incoming = Incoming::of_parked(parked, content, &rules.default_role);
         self.act("take again", now_ms, |tx| {
             drop_message(tx, message_id)?;
             take(tx, &incoming, rules, &Idle::default()).map(Some)
+        })
+    }
+
+    /// Makes the document of a parked claim check due at once: the running server fetches it. False when no message of
+    /// that id is parked for want of its document.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub fn fetch_again(&mut self, message_id: &str, now_ms: i64) -> Result<bool, DeskError> {
+        self.act("fetch again", now_ms, |tx| {
+            let found = tx.conn.execute(
+                "UPDATE inbox SET due_ms = 0, tries = 0 WHERE message_id = ?1 AND parked IS NOT NULL AND why = ?2",
+                (message_id, ParkCode::NoDocument.as_str()),
+            )?;
+            Ok(found == 1)
         })
     }
 
@@ -188,7 +197,7 @@ impl Orders {
     }
 }
 
-fn drop_message(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<bool> {
+pub(super) fn drop_message(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<bool> {
     let gone = tx.conn.execute(
         "DELETE FROM inbox WHERE message_id = ?1 AND parked IS NOT NULL",
         [message_id],

@@ -228,6 +228,16 @@ impl Incoming {
             body: message.body,
         }
     }
+
+    /// The same under an id that the inbox made.
+    pub(super) fn under(mut self, message_id: String) -> Self {
+        self.message_id = message_id;
+        self
+    }
+
+    pub(super) fn message_id(&self) -> &str {
+        &self.message_id
+    }
 }
 
 /// Takes one message inside `tx`.

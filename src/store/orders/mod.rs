@@ -8,6 +8,7 @@
 //! ```
 //! Each arrow is one transaction: an order exists with its command and its event, or not at all.
 
+mod claims;
 mod commands;
 mod count;
 mod desk;
@@ -39,6 +40,7 @@ use crate::clock::Clock;
 #[cfg(test)]
 pub(super) use keep::hold_bound;
 
+pub use claims::DueClaim;
 pub use commands::{Command, CommandChanged, Outcome, WorkWaiting};
 pub use count::StateCount;
 pub use desk::{Desk, DeskError};

@@ -36,6 +36,8 @@ pub struct OrderView {
 pub struct ParkedMessage {
     /// The broker's id.
     pub message_id: String,
+    /// Who brought it.
+    pub source: Source,
     /// When the box took it, milliseconds since 1970.
     pub received_at_ms: i64,
     /// Which kind of fault it has: the text of a [`super::ParkCode`].
@@ -104,7 +106,7 @@ impl Orders {
     pub fn inbox_faults(&self) -> Result<Vec<(String, String)>, ReadError> {
         self.readers.read(|conn| {
             conn.prepare_cached(
-                "SELECT coalesce(why, 'unreadable'), parked, max(received_ms) FROM inbox
+                "SELECT why, parked, max(received_ms) FROM inbox
                  WHERE parked IS NOT NULL GROUP BY 1",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -116,20 +118,24 @@ impl Orders {
 pub(super) fn parked(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<ParkedMessage>> {
     let limit = i64::try_from(limit.min(LIST_BOUND)).unwrap_or(0);
     conn.prepare_cached(
-        "SELECT message_id, received_ms, parked, body, coalesce(why, 'unreadable'), document FROM inbox
+        "SELECT message_id, source, received_ms, parked, body, why, document FROM inbox
          WHERE parked IS NOT NULL ORDER BY received_ms DESC LIMIT ?1",
     )?
-    .query_map([limit], |row| {
-        Ok(ParkedMessage {
-            message_id: row.get(0)?,
-            received_at_ms: row.get(1)?,
-            reason: row.get(2)?,
-            body: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
-            why: row.get(4)?,
-            document: row.get(5)?,
-        })
-    })?
+    .query_map([limit], parked_message)?
     .collect()
+}
+
+/// A row of `message_id, source, received_ms, parked, body, why, document`.
+pub(super) fn parked_message(row: &Row<'_>) -> rusqlite::Result<ParkedMessage> {
+    Ok(ParkedMessage {
+        message_id: row.get(0)?,
+        source: Source::numbered(row.get(1)?).ok_or_else(|| foreign(1))?,
+        received_at_ms: row.get(2)?,
+        reason: row.get(3)?,
+        body: row.get::<_, Option<Vec<u8>>>(4)?.unwrap_or_default(),
+        why: row.get(5)?,
+        document: row.get(6)?,
+    })
 }
 
 pub(super) fn find(conn: &Connection, order_id: &str) -> rusqlite::Result<Option<OrderView>> {

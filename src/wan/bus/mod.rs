@@ -15,6 +15,7 @@
 //! no order is kept in the inbox (parked), told, and completed: the next one is not kept waiting. Only one that can't be
 //! held ([`MAX_MESSAGE`]) stays with the broker, told and shown; its lock is left to end, so that others go by.
 
+pub(super) mod again;
 pub(super) mod claim;
 mod door;
 mod lock;

@@ -10,15 +10,12 @@ use crate::telemetry::{Code, Conditions, Counter, Telemetry};
 const TOO_LARGE_SHOWS: Duration = Duration::from_secs(24 * 3600);
 
 /// Codes of the inbox, each with the faults it stands for.
-const CODES: [(Code, &[ParkCode]); 3] = [
+const CODES: [(Code, &[ParkCode]); 4] = [
     (
         Code::OrderParked,
-        &[
-            ParkCode::Unreadable,
-            ParkCode::TooLarge,
-            ParkCode::NoDocument,
-        ],
+        &[ParkCode::Unreadable, ParkCode::TooLarge],
     ),
+    (Code::OrderDocumentMissing, &[ParkCode::NoDocument]),
     (Code::OrderVersionUnknown, &[ParkCode::UnknownVersion]),
     (Code::OrderConflict, &[ParkCode::Conflict]),
 ];
@@ -59,6 +56,19 @@ impl OrdersReport {
                 "comptoir_orders_feed_orders_total",
                 "comptoir_orders_feed_duplicates_total",
                 "comptoir_orders_feed_parked_total",
+            ],
+        )
+    }
+
+    /// Of parked orders whose document was fetched later.
+    pub(in crate::wan) fn of_claims(telemetry: &Telemetry) -> Self {
+        Self::new(
+            telemetry,
+            "claims",
+            [
+                "comptoir_claims_orders_total",
+                "comptoir_claims_duplicates_total",
+                "comptoir_claims_parked_total",
             ],
         )
     }

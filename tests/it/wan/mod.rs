@@ -5,6 +5,7 @@ mod bad_tls;
 mod bulk;
 mod bus;
 mod check;
+mod claims;
 mod enrol;
 mod ingress;
 mod kill;

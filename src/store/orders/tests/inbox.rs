@@ -153,3 +153,41 @@ fn a_page_of_the_feed_and_its_cursor_are_there_together() {
     orders.forget_cursor().wait().unwrap();
     assert_eq!(orders.cursor().unwrap(), None);
 }
+
+#[test]
+fn a_claim_check_without_its_document_is_due_by_its_back_off_and_not_by_a_wrong_clock() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let orders = &store.orders;
+    let missing = Content::Missing {
+        why: ParkCode::NoDocument,
+        reason: "HTTP 404".into(),
+    };
+    for id in ["c1", "c2"] {
+        let received = orders.receive_as(message(id, "o1"), missing.clone());
+        assert_eq!(parked_as(&received.wait().unwrap()), ParkCode::NoDocument);
+    }
+    let due = |now_ms| {
+        let due = orders.claim_due(now_ms, 1000).unwrap();
+        due.map(|due| (due.message.message_id, due.tries))
+    };
+    assert_eq!(due(5000), Some(("c1".into(), 0)));
+    let put_off = |id, due_ms| orders.claim_put_off(id, "later".into(), due_ms).wait();
+    assert!(put_off("c1", 6000).unwrap());
+    assert_eq!(due(5000), Some(("c2".into(), 0)));
+    assert!(put_off("c2", 5900).unwrap());
+    assert_eq!(due(5000), None);
+    assert_eq!(due(6000), Some(("c2".into(), 1)));
+    assert_eq!(due(4000), Some(("c2".into(), 1)), "no wait is that long");
+    // What somebody dropped meanwhile is not taken again.
+    let parked = orders.claim_due(6000, 1000).unwrap().unwrap().message;
+    assert!(orders.inbox_drop("c2").wait().unwrap());
+    let document = Content::Claimed(order_json("o1").into_bytes());
+    let taken = orders.claim_take(parked, document.clone());
+    assert_eq!(taken.wait().unwrap(), None);
+    assert!(orders.list(0, None, 10).unwrap().is_empty());
+    let parked = orders.claim_due(6000, 1000).unwrap().unwrap().message;
+    let taken = orders.claim_take(parked, document).wait().unwrap();
+    assert!(matches!(taken, Some(Received::New { .. })), "{taken:?}");
+    assert_eq!(due(i64::MAX - 1000), None);
+}
