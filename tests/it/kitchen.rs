@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use comptoir::store::devices::Paired;
 use serde_json::{Value, json};
 
+use crate::loopback::free_port;
+
 /// For everything a test waits for: generous, a busy machine is no failure.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -84,7 +86,8 @@ impl Kitchen {
         fs::create_dir_all(dir).unwrap();
         Self {
             dir: dir.into(),
-            port: 0,
+            // Not one of the kernel's: it comes back on the same port after a power cut.
+            port: free_port(),
             running: None,
             control: None,
             arguments: Vec::new(),
@@ -106,7 +109,7 @@ impl Kitchen {
         self
     }
 
-    /// Starts it, on the port it had before if it had one; where it listens.
+    /// Starts it, always on the same port; where it listens.
     pub fn start(&mut self) -> SocketAddr {
         let ready = self.dir.join("ready.json");
         let _ = fs::remove_file(&ready);

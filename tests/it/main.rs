@@ -12,6 +12,7 @@ mod dispatch;
 mod full_disk;
 mod kitchen;
 mod lan;
+mod loopback;
 mod power_cut;
 mod rauc_bench;
 mod rollout;

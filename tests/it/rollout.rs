@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::Value;
 
+use crate::loopback::own_address;
 use crate::rauc_bench::Bench;
 use crate::wan::platform::{Platform, SITE, TOKEN, eventually};
 
@@ -32,26 +32,21 @@ impl Drop for RealBox {
 
 impl RealBox {
     fn new() -> Self {
-        static NEXT: AtomicU8 = AtomicU8::new(1);
         let (bench, platform) = (Bench::new(), Platform::start());
         platform.set_poll_sleep("00:00:01");
         let dir = bench.dir.path().display();
-        let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
-            unreachable!("four bytes less two are two")
-        };
-        let own = NEXT.fetch_add(1, Ordering::Relaxed);
         let site = format!(
             "[site]\nsite_id = \"{SITE}\"\nclaim_code = \"12345678\"\n\
              [wan]\napi_url = \"{}\"\nbus_url = \"{}\"\nmedia_url = \"{}\"\ntoken = \"{TOKEN}\"\n\
              retry_first_ms = 100\nretry_max_s = 1\n\
              [wan.trust]\nca_files = [\"{}\"]\n[wan.bus]\nenabled = false\n[wan.rollouts]\npoll_min_s = 1\n\
-             [lan]\nbind = \"127.{}.{a}.{b}\"\nport_offset = 3100\n[discovery]\nenabled = false\n\
+             [lan]\nbind = \"{}\"\nport_offset = 3100\n[discovery]\nenabled = false\n\
              [store]\ndata_dir = \"{dir}/data\"\norders_reserve_mib = 8\n",
             platform.text("api_url"),
             platform.text("bus_url"),
             platform.text("blob_url"),
             platform.ca_file().display(),
-            90 + own,
+            own_address(),
         );
         fs::write(bench.path("site.toml"), site).unwrap();
         Self {

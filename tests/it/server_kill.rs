@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,30 +16,25 @@ use comptoir::units::ByteSize;
 use serde_json::{Value, json};
 
 use crate::kitchen::{DEADLINE, Kitchen, binary, wait_for};
+use crate::loopback::own_address;
 use crate::supervisor::bench::NOWHERE;
+
 const CLAIM_CODE: &str = "ABCD-EFGH";
+/// Added to every port: some may only be bound by root.
+const OFFSET: u16 = 3000;
 
 /// A server process, and where its ports are.
 struct Server {
     dir: PathBuf,
-    offset: u16,
+    address: String,
     running: Option<Child>,
 }
 
 impl Server {
     fn new(dir: &Path) -> Self {
-        let offset = (100..6900)
-            .step_by(20)
-            .cycle()
-            .skip(usize::try_from(std::process::id() % 340).unwrap())
-            .find(|offset| {
-                [80, 8000, 8001, 8002, 8003, 8004]
-                    .iter()
-                    .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port + offset)).is_ok())
-            })
-            .unwrap();
+        let address = own_address();
         let site = format!(
-            "[site]\nclaim_code = \"{CLAIM_CODE}\"\n[lan]\nbind = \"127.0.0.1\"\nport_offset = {offset}\n\
+            "[site]\nclaim_code = \"{CLAIM_CODE}\"\n[lan]\nbind = \"{address}\"\nport_offset = {OFFSET}\n\
              [discovery]\nenabled = false\n\
              {NOWHERE}[store]\ndata_dir = \"{}\"\n",
             dir.join("data").display()
@@ -47,7 +42,7 @@ impl Server {
         fs::write(dir.join("site.toml"), site).unwrap();
         Self {
             dir: dir.into(),
-            offset,
+            address,
             running: None,
         }
     }
@@ -90,7 +85,7 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port + self.offset))?;
+        let mut stream = TcpStream::connect((self.address.as_str(), port + OFFSET))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         let headers: String = headers
             .iter()
@@ -150,7 +145,7 @@ fn no_order_is_lost_or_seen_twice_when_server_and_device_are_killed_again_and_ag
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::new(dir.path());
     server.start();
-    let care_url = format!("http://127.0.0.1:{}", 8004 + server.offset);
+    let care_url = format!("http://{}:{}", server.address, 8004 + OFFSET);
     let mut kitchen = Kitchen::unpaired(&dir.path().join("kitchen")).with(&[
         "--care-url",
         &care_url,

@@ -5,12 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::loopback::own_address;
 
 /// Every wait of these tests ends by then, on a machine that is busy with other tests too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,15 +69,7 @@ impl Drop for Box {
 impl Box {
     /// A box that is not started yet; `more` is added to its site file.
     pub fn new(more: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pid = std::process::id();
-        let ip = format!(
-            "127.{}.{}.{}",
-            16 + number % 200,
-            pid >> 8 & 0xff,
-            (pid & 0xff).clamp(1, 254)
-        );
+        let ip = own_address();
         let dir = tempfile::tempdir().unwrap();
         let site = format!(
             "[lan]\nbind = '{ip}'\nport_offset = {}\n[store]\ndata_dir = '{}/data'\n[telemetry]\nformat = 'text'\n\

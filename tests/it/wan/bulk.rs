@@ -14,6 +14,7 @@ use super::platform::{Platform, SITE, TOKEN, eventually};
 use super::pull::holds_what_the_platform_holds;
 use super::shop::Shop;
 use crate::full_disk::on_a_small_disk;
+use crate::loopback::own_address;
 
 struct Server(Child);
 
@@ -34,20 +35,18 @@ impl Server {
     }
 }
 
-/// A site file for the real binary; `net` makes its addresses its own.
-fn write_site_file(platform: &Platform, dir: &Path, net: u8) -> PathBuf {
+/// A site file for the real binary.
+fn write_site_file(platform: &Platform, dir: &Path) -> PathBuf {
     let site_file = dir.join("site.toml");
-    let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
-        unreachable!("four bytes less two are two")
-    };
     let text = format!(
         "[site]\nsite_id = \"{SITE}\"\n\
          [wan]\napi_url = \"{}\"\ntoken = \"{TOKEN}\"\nretry_first_ms = 100\n\
          [wan.trust]\nca_files = [\"{}\"]\n[wan.bus]\nenabled = false\n\
-         [lan]\nbind = \"127.{net}.{a}.{b}\"\nport_offset = 3000\n[discovery]\nenabled = false\n\
+         [lan]\nbind = \"{}\"\nport_offset = 3000\n[discovery]\nenabled = false\n\
          [store]\ndata_dir = \"{}\"\norders_reserve_mib = 8\n",
         platform.text("api_url"),
         platform.ca_file().display(),
+        own_address(),
         dir.join("data").display(),
     );
     fs::write(&site_file, text).unwrap();
@@ -86,7 +85,7 @@ fn a_box_killed_again_and_again_in_its_first_load_goes_on_at_the_byte() {
     let platform = Platform::start();
     platform.generate("products", 8000, 600);
     let dir = tempfile::tempdir().unwrap();
-    let site_file = write_site_file(&platform, dir.path(), 79);
+    let site_file = write_site_file(&platform, dir.path());
     let mut reached = 0;
     for _ in 0..3 {
         platform.arm("slow:200000", "api", 1, None, "/descriptions");
@@ -122,7 +121,7 @@ fn the_memory_of_the_server_does_not_grow_with_the_catalogue() {
     let (documents, bytes) = (1200, 64 * 1024);
     platform.generate("products", documents, bytes);
     let dir = tempfile::tempdir().unwrap();
-    let site_file = write_site_file(&platform, dir.path(), 78);
+    let site_file = write_site_file(&platform, dir.path());
     platform.arm("status:503", "api", 1, None, "/snapshot");
     let server = serve(&site_file);
     eventually("the server asks for the first time", || {

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::platform::{Platform, SITE, TOKEN, eventually};
 use super::squid::{
-    API_HOST, BUS_HOST, Front, INSPECTOR, MEDIA_HOST, PASSWORD, SignIn, Squid, free_port,
-    proxy_section,
+    API_HOST, BUS_HOST, Front, INSPECTOR, MEDIA_HOST, PASSWORD, SignIn, Squid, proxy_section,
 };
+use crate::loopback::{free_port, own_address};
 
 /// The promise, whatever hangs.
 const PROMISE: Duration = Duration::from_secs(10);
@@ -31,8 +31,9 @@ impl Trial {
     fn new(wan: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "[site]\nsite_id = \"{SITE}\"\n[wan]\n{wan}\n{more}\n[lan]\nbind = '127.0.0.1'\nport_offset = 6900\n\
+            "[site]\nsite_id = \"{SITE}\"\n[wan]\n{wan}\n{more}\n[lan]\nbind = '{}'\nport_offset = 6900\n\
              [store]\ndata_dir = {:?}\n",
+            own_address(),
             dir.path().join("data")
         );
         fs::write(dir.path().join("site.toml"), text).unwrap();

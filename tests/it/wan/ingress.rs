@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::kill::{Server, own_address, serve};
+use super::kill::{Server, serve};
 use super::platform::{KEY, KEY_NAME, Platform, SITE, TOKEN, eventually};
 use crate::kitchen::Kitchen;
+use crate::loopback::own_address;
 
 /// In an ordinary run.
 const ORDERS: usize = 600;
@@ -87,7 +88,7 @@ fn whatever_the_bus_does_no_order_is_lost_and_none_is_seen_twice() {
     let settings = json!({"lock_ms": LOCK_MS, "max_delivery_count": 1000});
     platform.entity(&format!("queues/site-{SITE}"), &settings);
     let dir = tempfile::tempdir().unwrap();
-    let address = own_address(78);
+    let address = own_address();
     let site_path = dir.path().join("site.toml");
     fs::write(&site_path, site_file(&platform, dir.path(), &address)).unwrap();
     let mut server = serve(&site_path);

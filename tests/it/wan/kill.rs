@@ -12,6 +12,7 @@ use comptoir::config::Config;
 use comptoir::store::Store;
 
 use super::platform::{KEY, KEY_NAME, Platform, SITE, TOKEN, eventually};
+use crate::loopback::own_address;
 
 const ROUNDS: usize = 5;
 const ORDERS_A_ROUND: usize = 12;
@@ -40,14 +41,6 @@ pub fn serve(site_file: &Path) -> Server {
     Server(child)
 }
 
-/// An address of loopback that no other test listens on; `net` is the caller's own.
-pub fn own_address(net: u8) -> String {
-    let [a, b, ..] = std::process::id().to_be_bytes()[2..] else {
-        unreachable!("four bytes less two are two")
-    };
-    format!("127.{net}.{a}.{b}")
-}
-
 #[test]
 fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
     let platform = Platform::start();
@@ -67,7 +60,7 @@ fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
         platform.text("bus_url"),
         platform.text("blob_url"),
         platform.ca_file().display(),
-        own_address(77),
+        own_address(),
         dir.path().join("data").display(),
     );
     fs::write(&site_file, &text).unwrap();

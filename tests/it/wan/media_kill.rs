@@ -6,9 +6,10 @@ use comptoir::digest::Digest;
 use serde_json::json;
 
 use super::azurite::Container;
-use super::kill::{own_address, serve};
+use super::kill::serve;
 use super::media_line::{Bench, media_bytes};
 use super::platform::{SITE, TOKEN, eventually};
+use crate::loopback::own_address;
 
 const MIB: u64 = 1 << 20;
 
@@ -35,7 +36,7 @@ fn a_box_killed_in_mid_file_goes_on_with_what_was_on_the_disk() {
         bench.line.url(),
         bench.platform.ca_file().display(),
         bench.container.ca_file().display(),
-        own_address(79),
+        own_address(),
         data_dir.display(),
     );
     fs::write(&site_file, text).unwrap();

@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::platform::{Platform, eventually};
 use super::shop::Shop;
-use super::squid::{
-    API_HOST, BUS_HOST, MEDIA_HOST, PASSWORD, Squid, free_port, proxy_section, shop_behind,
-};
+use super::squid::{API_HOST, BUS_HOST, MEDIA_HOST, PASSWORD, Squid, proxy_section, shop_behind};
+use crate::loopback::free_port;
 
 /// The shop behind a squid that takes Basic sign-in.
 fn behind(platform: &Platform, squid: &Squid, password: &str) -> Shop {

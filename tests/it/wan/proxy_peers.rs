@@ -15,9 +15,9 @@ use comptoir::wan::time::PlatformTime;
 use super::platform::{Platform, eventually};
 use super::shop::Shop;
 use super::squid::{
-    API_HOST, Front, INSPECTOR, PASSWORD, SignIn, Squid, USER, free_port, proxy_section,
-    shop_behind, write,
+    API_HOST, Front, INSPECTOR, PASSWORD, SignIn, Squid, USER, proxy_section, shop_behind, write,
 };
+use crate::loopback::free_port;
 
 /// Asks `host` on the platform's API port through the door, set up by `settings`; the status of what is answered.
 fn ask(

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use rcgen::{
 
 use super::platform::{Platform, eventually};
 use super::shop::Shop;
+use crate::loopback::free_port;
 
 pub const USER: &str = "till 7";
 /// Characters that a URL, a shell or a careless split would break.
@@ -262,11 +263,6 @@ fn hash(password: &str) -> String {
     drop(input);
     let output = openssl.wait_with_output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// `[wan.proxy]` with `USER` and `password`.

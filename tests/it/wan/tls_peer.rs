@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::platform::eventually;
-use super::squid::free_port;
+use crate::loopback::free_port;
 
 /// The host that tests ask for.
 pub const HOST: &str = "api.shop.example";
