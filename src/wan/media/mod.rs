@@ -222,20 +222,6 @@ impl Media {
         let opens_in = window
             .filter(|_| !window_open)
             .map(|window| window.opens_in(now_ms));
-        self.parts.blobs.tell(MediaReport {
-            listed: counts.listed,
-            fetched: counts.fetched,
-            waiting: counts.waiting,
-            failed: counts.failed,
-            without_place: counts.without_place,
-            refused_documents: self.refused.count,
-            window_open,
-            window_opens_ms: opens_in.map(|wait| {
-                let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                now_ms.saturating_add(wait_ms)
-            }),
-            ..MediaReport::default()
-        });
         self.hold(Code::MediaDocumentRefused, self.refused.count > 0, || {
             self.refused.detail()
         });
@@ -254,6 +240,21 @@ impl Media {
                 "{} files; there is room for {room} in all",
                 counts.without_place
             )
+        });
+        // Last: who reads this report finds the conditions that belong to it.
+        self.parts.blobs.tell(MediaReport {
+            listed: counts.listed,
+            fetched: counts.fetched,
+            waiting: counts.waiting,
+            failed: counts.failed,
+            without_place: counts.without_place,
+            refused_documents: self.refused.count,
+            window_open,
+            window_opens_ms: opens_in.map(|wait| {
+                let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                now_ms.saturating_add(wait_ms)
+            }),
+            ..MediaReport::default()
         });
     }
 
