@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use crate::loopback::free_port;
 
 /// For everything a test waits for: generous, a busy machine is no failure.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Lines of a log that are shown when a test has failed: of CI's output only the end is seen.
+const SHOWN_LINES: usize = 40;
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(10);
@@ -39,6 +42,15 @@ pub fn wait_for<T>(what: &str, mut level: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(LOOK);
+    }
+}
+
+/// The end of a log, for the report of a test that failed.
+pub fn show_tail(of: &str, log: &str) {
+    let lines: Vec<&str> = log.lines().collect();
+    eprintln!("--- the last of {} lines of {of}", lines.len());
+    for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+        eprintln!("{line}");
     }
 }
 
@@ -224,6 +236,11 @@ impl Kitchen {
 
 impl Drop for Kitchen {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let seen = fs::read_to_string(self.dir.join("kitchen.jsonl")).unwrap_or_default();
+            eprintln!("--- the kitchen saw {} orders", seen.lines().count());
+            show_tail("the device", &self.errors());
+        }
         self.kill();
     }
 }

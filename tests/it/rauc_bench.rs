@@ -146,7 +146,7 @@ impl Bench {
             .spawn()
             .expect("rauc runs (Debian: rauc)");
         self.running.push(service);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !self
             .command("rauc")
             .arg("status")
@@ -156,7 +156,7 @@ impl Bench {
             .success()
         {
             assert!(Instant::now() < deadline, "RAUC's service does not answer");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(100));
         }
     }
 

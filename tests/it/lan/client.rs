@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// No answer takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Request {
     addr: SocketAddr,

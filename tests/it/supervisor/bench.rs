@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::kitchen::show_tail;
 use crate::loopback::own_address;
 
 /// Every wait of these tests ends by then, on a machine that is busy with other tests too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A platform that refuses every connection: these boxes ask nobody outside this machine.
 pub const NOWHERE: &str = "[wan]\napi_url = 'https://127.0.0.1:9'\nbus_url = 'https://127.0.0.1:9'\nmedia_url = 'https://127.0.0.1:9'\n\
@@ -55,13 +56,13 @@ impl Drop for Box {
             signal(child.id(), Signal::SIGTERM);
             let deadline = Instant::now() + Duration::from_secs(15);
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::yield_now();
+                std::thread::park_timeout(Duration::from_millis(10));
             }
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of {}\n{}", self.ip, self.log());
+            show_tail(&format!("the box on {}", self.ip), &self.log());
         }
     }
 }

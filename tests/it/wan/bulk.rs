@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use comptoir::clock::SystemClock;
@@ -10,29 +9,19 @@ use comptoir::config::Config;
 use comptoir::store::Store;
 use comptoir::telemetry::Code;
 
+use super::kill::{Server, serve};
 use super::platform::{Platform, SITE, TOKEN, eventually};
 use super::pull::holds_what_the_platform_holds;
 use super::shop::Shop;
 use crate::full_disk::on_a_small_disk;
 use crate::loopback::own_address;
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Server {
-    /// Of the kernel's account of the process, kilobytes.
-    fn kib(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let size = line.unwrap().split_whitespace().next();
-        size.unwrap().parse().unwrap()
-    }
+/// Of the kernel's account of a process, kilobytes.
+fn kib(server: &Server, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let size = line.unwrap().split_whitespace().next();
+    size.unwrap().parse().unwrap()
 }
 
 /// A site file for the real binary.
@@ -51,18 +40,6 @@ fn write_site_file(platform: &Platform, dir: &Path) -> PathBuf {
     );
     fs::write(&site_file, text).unwrap();
     site_file
-}
-
-fn serve(site_file: &Path) -> Server {
-    let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
-        .arg("--site-file")
-        .arg(site_file)
-        .arg("serve")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Server(child)
 }
 
 /// Where the load of a box stands, read beside it.
@@ -127,11 +104,11 @@ fn the_memory_of_the_server_does_not_grow_with_the_catalogue() {
     eventually("the server asks for the first time", || {
         platform.faults_are_spent().then_some(())
     });
-    let before = server.kib("VmHWM:");
+    let before = kib(&server, "VmHWM:");
     eventually("all is pulled", || {
         (platform.asked(&["/checksums\""]) > 0).then_some(())
     });
-    let growth = server.kib("VmHWM:").saturating_sub(before);
+    let growth = kib(&server, "VmHWM:").saturating_sub(before);
     let pulled = u64::from(documents) * u64::from(bytes) / 1024;
     assert!(
         growth < MAX_GROWTH_KIB && growth * 3 / 2 < pulled,

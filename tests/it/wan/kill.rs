@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use comptoir::config::Config;
 use comptoir::store::Store;
 
 use super::platform::{KEY, KEY_NAME, Platform, SITE, TOKEN, eventually};
+use crate::kitchen::show_tail;
 use crate::loopback::own_address;
 
 const ROUNDS: usize = 5;
@@ -19,26 +20,46 @@ const ORDERS_A_ROUND: usize = 12;
 const PRODUCTS: u32 = 20_000;
 const LOCKS_END: Duration = Duration::from_secs(2);
 
-pub struct Server(Child);
+pub struct Server {
+    child: Child,
+    log_path: PathBuf,
+}
 
 impl Drop for Server {
     /// SIGKILL: nothing is flushed, closed or said.
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log_path).unwrap_or_default();
+            show_tail("the server", &log);
+        }
     }
 }
 
+impl Server {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// The server, with its log beside its settings.
 pub fn serve(site_file: &Path) -> Server {
+    let log_path = site_file.with_extension("log");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_comptoir"))
         .arg("--site-file")
         .arg(site_file)
         .arg("serve")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap();
-    Server(child)
+    Server { child, log_path }
 }
 
 #[test]

@@ -142,12 +142,8 @@ fn a_transfer_goes_on_at_the_byte_over_a_line_that_is_reset_cut_and_stalls() {
     assert!(bench.line.down() < most, "{} of {most}", bench.line.down());
     let transferred = shop.metric("comptoir_media_bytes_total");
     assert_eq!(transferred, bytes.len() as u64, "no byte came twice");
-    assert_eq!(shop.metric("comptoir_media_fetched_total"), 1);
-    eventually("the trouble is over", || {
-        shop.condition(Code::MediaUnreachable)
-            .is_none()
-            .then_some(())
-    });
+    shop.counts("comptoir_media_fetched_total", 1);
+    shop.is_over(Code::MediaUnreachable);
     let report = report(&shop, "all is here", |report| report.fetched == 1);
     assert_eq!((report.listed, report.waiting, report.failed), (1, 0, 0));
     assert_eq!(report.bytes, bytes.len() as u64);
@@ -198,8 +194,10 @@ fn a_signature_that_ends_in_mid_file_costs_a_question_and_no_byte() {
         shop.outcome(Worker::Media)
             .filter(|outcome| outcome.cause == Some("forbidden"))
     });
-    assert!(shop.condition(Code::Unauthorized).is_some());
-    assert!(shop.credentials().is_refused(), "another one is asked for");
+    eventually("it is told", || shop.condition(Code::Unauthorized));
+    eventually("another one is asked for", || {
+        shop.credentials().is_refused().then_some(())
+    });
     assert!(!is_here(&shop, &bytes));
     shop.credentials()
         .grant(signature(&bench.container.sign(600)));
@@ -313,8 +311,8 @@ fn a_file_that_is_missing_or_has_another_size_is_told_and_another_address_is_fol
     bench.announce("short.mp4", &short, json!({}));
     let shop = bench.shop("");
     report(&shop, "both are told", |report| report.failed == 2);
-    let refused = shop.metric("comptoir_media_refused_total");
-    assert_eq!((refused, shop.metric("comptoir_media_wrong_total")), (2, 1));
+    shop.counts("comptoir_media_refused_total", 2);
+    shop.counts("comptoir_media_wrong_total", 1);
     assert!(
         shop.metric("comptoir_media_bytes_total") == 0,
         "a wrong length is seen before the first byte"

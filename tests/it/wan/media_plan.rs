@@ -143,9 +143,8 @@ fn the_higher_priority_has_the_place_and_nothing_is_fetched_twice() {
     report(&shop, "two have no place", |report| {
         report.without_place == 2
     });
-    let fetched = shop.metric("comptoir_media_fetched_total");
-    let refused = shop.metric("comptoir_media_refused_total");
-    assert_eq!((fetched, refused), (4, 0), "every one once");
+    shop.counts("comptoir_media_fetched_total", 4);
+    shop.counts("comptoir_media_refused_total", 0);
     assert!(shop.store().blobs.total_bytes() <= MIB);
     // The end of the others' time, and there is a place.
     for (name, bytes) in [
@@ -192,7 +191,7 @@ fn a_bad_entry_is_told_and_stops_nothing_and_one_object_is_fetched_once() {
         detail.contains("a-bad-one: not a media document"),
         "{detail}"
     );
-    assert_eq!(shop.metric("comptoir_media_fetched_total"), 1);
+    shop.counts("comptoir_media_fetched_total", 1);
     let kept = shop.document("media", "one").unwrap();
     assert!(String::from_utf8(kept.body).unwrap().contains("Noël"));
     let kind = shop.store().blobs.content_type(&Digest::of(&bytes));

@@ -108,7 +108,15 @@ pub struct RolloutBox {
 
 impl Drop for RolloutBox {
     fn drop(&mut self) {
-        self.stop();
+        match &self.running {
+            // Its threads end by themselves.
+            Some(running) if std::thread::panicking() => {
+                running.shutdown.trigger();
+                eprintln!("--- {:?}", self.status());
+                eprintln!("--- {:?}", running.wan.outcomes().list());
+            }
+            _ => self.stop(),
+        }
     }
 }
 
@@ -121,7 +129,7 @@ impl RolloutBox {
              [wan.trust]\nca_files = [\"{}\"]\n\
              [wan.pull]\nenabled = false\n[wan.bus]\nenabled = false\n[wan.push]\nenabled = false\n[wan.media]\nenabled = false\n\
              [wan.rollouts]\npoll_min_s = 1\n\
-             [wan.deadlines]\nfirst_byte_s = 2\nstall_s = 2\n\
+             [wan.deadlines]\nfirst_byte_s = 10\nstall_s = 3\n\
              [update]\nwindow = \"\"\n",
             platform.text("api_url"),
             platform.text("blob_url"),
@@ -226,7 +234,8 @@ impl RolloutBox {
         files
             .into_iter()
             .flatten()
-            .map(|file| file.unwrap().metadata().unwrap().len())
+            // One that is removed meanwhile has none.
+            .filter_map(|file| Some(file.ok()?.metadata().ok()?.len()))
             .sum()
     }
 }

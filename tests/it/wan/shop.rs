@@ -49,7 +49,11 @@ struct Running {
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        self.stop();
+        if std::thread::panicking() {
+            self.show();
+        } else {
+            self.stop();
+        }
     }
 }
 
@@ -63,7 +67,7 @@ impl Shop {
              [wan.trust]\nca_files = [\"{}\"]\n\
              [wan.bus]\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\nwait_s = 2\n\
              [wan.pull]\nwait_s = 5\n\
-             [wan.deadlines]\nfirst_byte_s = 2\nstall_s = 2\n",
+             [wan.deadlines]\nfirst_byte_s = 10\nstall_s = 5\n",
             platform.text("api_url"),
             platform.text("bus_url"),
             platform.text("blob_url"),
@@ -78,6 +82,14 @@ impl Shop {
             logs_for_all: false,
             running: None,
         }
+    }
+
+    /// Gives hosts that say nothing up soon. Not for tests that count questions: on a busy machine a host may just be slow.
+    pub fn impatient(self) -> Self {
+        self.with(
+            "first_byte_s = 10\nstall_s = 5",
+            "first_byte_s = 2\nstall_s = 2",
+        )
     }
 
     /// Media come over this line from this container; the settings end in `[wan.media]`.
@@ -229,6 +241,39 @@ impl Shop {
             running.shutdown.trigger();
             assert!(running.wan.join(PATIENCE), "a worker does not end");
         }
+    }
+
+    /// How it stands, for the report of a test that failed; its threads end by themselves.
+    fn show(&self) {
+        let Some(running) = &self.running else { return };
+        running.shutdown.trigger();
+        for (code, condition) in running.telemetry.conditions.list() {
+            eprintln!("--- condition {}: {}", code.as_str(), condition.detail);
+        }
+        for outcome in running.wan.outcomes().list() {
+            eprintln!("--- {outcome:?}");
+        }
+        eprintln!("--- {:?}", running.store.blobs.report());
+        let metrics = running.telemetry.metrics.render();
+        let counted = metrics
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        counted.for_each(|line| eprintln!("--- {line}"));
+    }
+
+    /// Waits until something was counted so often, and never more often.
+    pub fn counts(&self, name: &str, times: u64) {
+        eventually(&format!("{name} is {times}"), || {
+            (self.metric(name) >= times).then_some(())
+        });
+        assert_eq!(self.metric(name), times, "{name}");
+    }
+
+    /// Waits until a condition has ended, if it held.
+    pub fn is_over(&self, code: Code) {
+        eventually(&format!("{} is over", code.as_str()), || {
+            self.condition(code).is_none().then_some(())
+        });
     }
 
     fn running(&self) -> &Running {
