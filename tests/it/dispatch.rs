@@ -75,13 +75,14 @@ fn a_restart_of_the_box_goes_on_where_it_stood() {
     let dir = tempfile::tempdir().unwrap();
     let shop = Shop::open(dir.path());
     let (kitchen, _) = shop.kitchen(dir.path());
-    kitchen.faults(&json!({"done_delay_ms": 300}));
+    kitchen.faults(&json!({"done_delay_ms": 600_000}));
     for id in ["o-1", "o-2", "o-3"] {
         shop.order(id);
     }
     shop.wait_state("o-1", OrderState::Accepted);
     shop.close();
 
+    kitchen.faults(&json!({"done_delay_ms": 0}));
     let shop = Shop::open(dir.path());
     assert_eq!(shop.wait_told(3), ok(&["o-1", "o-2", "o-3"]));
     assert_eq!(kitchen.seen(), ["o-1", "o-2", "o-3"]);
@@ -92,7 +93,7 @@ fn a_power_cut_of_the_device_goes_on_where_it_stood() {
     let dir = tempfile::tempdir().unwrap();
     let shop = Shop::open(dir.path());
     let (mut kitchen, paired) = shop.kitchen(dir.path());
-    kitchen.faults(&json!({"done_delay_ms": 60_000}));
+    kitchen.faults(&json!({"done_delay_ms": 600_000}));
     shop.order("o-1");
     shop.order("o-2");
     shop.wait_state("o-1", OrderState::Accepted);
@@ -108,7 +109,7 @@ fn a_device_that_lost_its_memory_marks_what_may_be_a_duplicate() {
     let dir = tempfile::tempdir().unwrap();
     let shop = Shop::open(dir.path());
     let (kitchen, _) = shop.kitchen(dir.path());
-    kitchen.faults(&json!({"done_delay_ms": 60_000}));
+    kitchen.faults(&json!({"done_delay_ms": 600_000}));
     shop.order("o-1");
     shop.wait_state("o-1", OrderState::Accepted);
     kitchen.forget();

@@ -16,6 +16,9 @@ mod control;
 #[path = "../it/kitchen.rs"]
 #[allow(dead_code, reason = "shared with the other integration tests")]
 mod kitchen;
+#[path = "../it/loopback.rs"]
+#[allow(dead_code, reason = "shared with the other integration tests")]
+mod loopback;
 mod net;
 mod oracle;
 #[path = "../it/wan/platform.rs"]

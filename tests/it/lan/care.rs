@@ -1,5 +1,8 @@
 //! Port 8004.
 
+use std::sync::Arc;
+
+use comptoir::clock::ManualClock;
 use comptoir::config::LanPort;
 use comptoir::units::ByteSize;
 use serde_json::{Value, json};
@@ -44,7 +47,9 @@ fn the_code_pairs_a_device_that_then_gets_in() {
 
 #[test]
 fn wrong_codes_are_refused_and_soon_not_even_looked_at() {
-    let served = Served::start();
+    // Its clock stands still, so that nothing is forgotten meanwhile.
+    let now = "2026-05-01T10:00:00Z".parse().unwrap();
+    let served = Served::with_clock(Arc::new(ManualClock::at(now)));
     for _ in 0..5 {
         pair(&served, "CODE-9999").is_problem(403, "pairing-code-refused");
     }

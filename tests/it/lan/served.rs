@@ -47,6 +47,15 @@ impl Served {
 
     /// The same, with so much of the disk reserved for orders.
     pub fn reserving(reserve: ByteSize, site: &str) -> Self {
+        Self::set_up(reserve, site, Arc::new(SystemClock::default()))
+    }
+
+    /// With a clock that the test moves.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self::set_up(ByteSize::mib(8), "", clock)
+    }
+
+    fn set_up(reserve: ByteSize, site: &str, clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = format!(
             "[site]\nsite_id = \"s1\"\nname = \"Chez Léa\"\nsupport_contact = \"Support 01 23 45\"\n\
@@ -55,7 +64,6 @@ impl Served {
         );
         let mut config = Config::from_layers(&[(Path::new("site.toml"), &site)]).unwrap();
         config.store.orders_reserve = reserve;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
         let telemetry = Telemetry::default();
         let paired = store

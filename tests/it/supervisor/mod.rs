@@ -36,7 +36,7 @@ fn a_killed_server_is_replaced_under_load_and_no_connection_is_refused() {
 
 #[test]
 fn a_hung_server_is_replaced_under_load_and_the_reason_is_recorded() {
-    let this = Box::started("[supervisor]\nhang_s = 3\n");
+    let this = Box::started("[supervisor]\nhang_s = 8\n");
     let load = Load::on(&this);
     load.wait_served(50);
     let old = this.server().unwrap();
@@ -58,9 +58,9 @@ fn a_hung_server_is_replaced_under_load_and_the_reason_is_recorded() {
 
 #[test]
 fn an_idle_server_counts_as_alive() {
-    let this = Box::started("[supervisor]\nhang_s = 2\n");
-    let (old, until) = (this.server(), Instant::now() + Duration::from_secs(6));
-    wait("six idle seconds", || Instant::now() > until);
+    let this = Box::started("[supervisor]\nhang_s = 5\n");
+    let (old, until) = (this.server(), Instant::now() + Duration::from_secs(12));
+    wait("twelve idle seconds", || Instant::now() > until);
     assert_eq!(this.server(), old);
     assert!(this.reasons().is_empty(), "{:?}", this.reasons());
 }
