@@ -140,11 +140,9 @@ impl Door {
     }
 
     fn ask(&self, method: &Method, path: &str, hold: Duration) -> Result<Answer, EgressError> {
-        let rounds = self.time.rounds();
-        let (answer, is_clock_off) = self.ask_once(method, path, hold)?;
-        if answer.status() == 401 && is_clock_off {
-            // The host's time is another than the signature was made by: the clock is wrong, not the key.
-            self.time.wait_for_round(rounds, CLOCK_WAIT);
+        let mark = self.time.mark();
+        let (answer, is_off) = self.ask_once(method, path, hold)?;
+        if answer.status() == 401 && self.time.moved_since(mark, is_off, CLOCK_WAIT) {
             let machine_ahead_ms = self.time.machine_ahead_ms();
             tracing::info!(event = "bus.clock_corrected", machine_ahead_ms);
             return Ok(self.ask_once(method, path, hold)?.0);
@@ -174,8 +172,8 @@ impl Door {
             body: None,
             hold,
         })?;
-        let is_clock_off = self.time.observe(FlowId::Bus, &answer, asked);
-        Ok((answer, is_clock_off))
+        let is_off = self.time.observe(FlowId::Bus, &answer, asked);
+        Ok((answer, is_off))
     }
 
     /// A signature of a later time than now is none: it was made by a wrong clock.

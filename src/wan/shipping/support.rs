@@ -69,8 +69,8 @@ impl SupportBus {
             body: Some(&letter.body),
             hold: Duration::ZERO,
         })?;
-        let is_clock_off = self.time.observe(FlowId::Support, &answer, asked);
-        Ok((answer, is_clock_off))
+        let is_off = self.time.observe(FlowId::Support, &answer, asked);
+        Ok((answer, is_off))
     }
 
     fn sign(&self, entity_url: &str, name: &str, key: &Secret) -> Secret {
@@ -97,11 +97,9 @@ impl Sink for SupportBus {
     }
 
     fn send(&mut self, letter: &Letter) -> Result<Answer, EgressError> {
-        let rounds = self.time.rounds();
-        let (answer, is_clock_off) = self.send_once(letter)?;
-        if answer.status() == 401 && is_clock_off {
-            // The host's time is another than the signature was made by: the clock is wrong, not the key.
-            self.time.wait_for_round(rounds, CLOCK_WAIT);
+        let mark = self.time.mark();
+        let (answer, is_off) = self.send_once(letter)?;
+        if answer.status() == 401 && self.time.moved_since(mark, is_off, CLOCK_WAIT) {
             return Ok(self.send_once(letter)?.0);
         }
         Ok(answer)

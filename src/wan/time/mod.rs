@@ -35,6 +35,9 @@ pub const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// Corrections up to this are taken at once; beyond it certificates, deadlines and what is kept are concerned.
 pub const NEAR: Duration = Duration::from_secs(600);
 
+/// A time that was off by less makes no signature wrong.
+const WORTH_ASKING_AGAIN: Duration = Duration::from_secs(60);
+
 /// What two hosts agreed on stands against one host's word this long; then the box's own drift counts for more.
 pub const GOOD_LIFE: Duration = Duration::from_secs(24 * 3600);
 
@@ -91,6 +94,13 @@ struct State {
     /// Somebody saw that the hosts should be asked.
     wants_round: bool,
     /// Rounds that ended.
+    rounds: u64,
+}
+
+/// The time as something was signed by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    base_ms: i64,
     rounds: u64,
 }
 
@@ -317,6 +327,30 @@ impl PlatformTime {
     /// Rounds of questions to the hosts that have ended so far.
     pub(super) fn rounds(&self) -> u64 {
         self.lock().rounds
+    }
+
+    /// To hand to [`Self::moved_since`]: taken just before something is signed by this time.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            base_ms: self.0.base_ms.load(Ordering::Relaxed),
+            rounds: self.rounds(),
+        }
+    }
+
+    /// Whether a refusal of what was signed at `mark` says that our time was wrong, not the key: it has moved since. That may
+    /// have been before the refusal came, or too slow an answer for [`Self::observe`]; while nobody vouches for the time, or
+    /// when `is_off` says that the host's is another, the hosts' word about it is waited for, `wait` at most.
+    pub(super) fn moved_since(&self, mark: Mark, is_off: bool, wait: Duration) -> bool {
+        let has_moved = || {
+            let base_ms = self.0.base_ms.load(Ordering::Relaxed);
+            base_ms.abs_diff(mark.base_ms) > milliseconds(WORTH_ASKING_AGAIN).unsigned_abs()
+        };
+        if !has_moved() && (is_off || self.quality() < Quality::Weak) {
+            self.lock().wants_round = true;
+            self.0.changed.notify_all();
+            self.wait_for_round(mark.rounds, wait);
+        }
+        has_moved()
     }
 
     /// A round has ended.

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::platform::{Platform, eventually};
+use super::line::Line;
+use super::platform::{Platform, SOONER_THAN_A_PAUSE, eventually, within};
 use super::shop::Shop;
 
 /// A machine whose wall clock stands where it was set, while its monotonic time runs.
@@ -80,6 +81,29 @@ fn a_box_of_1970_or_of_2080_pulls_pushes_and_receives_with_the_right_time() {
         shop.is_over(Code::Unauthorized);
         shop.is_over(Code::ClockUnsure);
     }
+}
+
+#[test]
+fn a_refusal_that_comes_when_the_time_is_known_already_is_not_taken_for_a_wrong_key() {
+    let platform = Platform::start();
+    platform.order("order-1");
+    // The bus answers so slowly that its first answer says nothing about the time; the API has said it by then.
+    let line = Line::to(platform.text("bus").parse().unwrap());
+    line.set_rate(400);
+    let bus_url = |url: &str| format!("bus_url = \"{url}\"");
+    let shop = Shop::of(&platform)
+        .with(&bus_url(platform.text("bus_url")), &bus_url(&line.url()))
+        .with_clock(StandingClock::at("1970-01-01T00:00:10Z"))
+        .start();
+    within(SOONER_THAN_A_PAUSE, "the order comes", || {
+        (shop.order_ids() == ["order-1"]).then_some(())
+    });
+    let requests = platform.requests();
+    let refused = requests
+        .iter()
+        .filter(|line| line.contains("/messages/head") && line.contains("\"status\":401"));
+    assert_eq!(refused.count(), 1, "{requests:?}");
+    shop.is_over(Code::Unauthorized);
 }
 
 #[test]
