@@ -21,9 +21,9 @@ LANGUAGES = {"fr": "Tout va bien", "en": "All is well"}
 BROKEN = {"fr": "coupée", "en": "broken"}
 FLOWS = 5
 # The page renews itself every five seconds; two failures in a row make a line a broken one.
-OUTAGE_SHOWS_WITHIN_S = 60
-DRIVER_STARTS_WITHIN_S = 30
-PAGE_SHOWS_WITHIN_S = 15
+OUTAGE_SHOWS_WITHIN_S = 120
+DRIVER_STARTS_WITHIN_S = 120
+PAGE_SHOWS_WITHIN_S = 60
 
 
 class Browser:
@@ -60,7 +60,7 @@ class Browser:
             self.base + path, data=data, method=method, headers={"Content-Type": "application/json"}
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=120) as answer:
             return json.load(answer)["value"]
 
     def resize(self, width):
@@ -89,7 +89,7 @@ class Browser:
             self.call("DELETE", self.session)
         finally:
             self.driver.terminate()
-            self.driver.wait(10)
+            self.driver.wait(60)
             self.profile.cleanup()
 
 
@@ -136,7 +136,7 @@ def set_offline(control, offline):
     request = urllib.request.Request(
         control + "/control/offline", data=json.dumps({"offline": offline}).encode(), method="PUT"
     )
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).close()
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
 
 
 def wait_for_text(browser, words, within_s):

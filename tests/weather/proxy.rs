@@ -1,11 +1,12 @@
 //! A real tinyproxy in front of the platform, the shop's only way out when it is used.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::kitchen::wait_for;
+use crate::loopback::free_port;
 use crate::platform::Platform;
 
 pub const USER: &str = "till";
@@ -21,11 +22,7 @@ pub struct Proxy {
 impl Proxy {
     pub fn start(dir: PathBuf, platform: &Platform) -> Self {
         fs::create_dir_all(&dir).unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let mut proxy = Self {
             dir,
             port,

@@ -17,7 +17,7 @@ pub const CLAIM_CODE: &str = "ABCD-EFGH";
 static NEXT_OFFSET: AtomicU16 = AtomicU16::new(100);
 
 /// What one request on the LAN may take, in any weather outside.
-const LAN_DEADLINE: Duration = Duration::from_secs(30);
+const LAN_DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct Server {
     dir: PathBuf,

@@ -11,7 +11,7 @@ use ureq::http::{Request, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// Longest wait for anything in these tests.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running emulator; its state goes with it.
 pub struct Emulator {

@@ -112,7 +112,7 @@ fn stalled_request_and_stalled_body_are_never_finished() {
             "/faults",
             format!(r#"{{"fault":"{fault}","flow":"blob"}}"#),
         );
-        let outcome = emulator.send_within(Duration::from_millis(600), blob_request(&emulator));
+        let outcome = emulator.send_within(Duration::from_secs(3), blob_request(&emulator));
         assert!(
             matches!(outcome, Err(ureq::Error::Timeout(_))),
             "{fault}: {outcome:?}"
