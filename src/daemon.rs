@@ -56,6 +56,9 @@ const END_WITHIN: Duration = Duration::from_secs(8);
 /// The WAN's threads get this long to put on the disk what is still to be sent.
 const WAN_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
+/// From one look at the disk to the next.
+const DISK_PERIOD: Duration = Duration::from_secs(1);
+
 /// From one question for damage to the next.
 const DAMAGE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -151,6 +154,12 @@ pub fn serve(
     }
     end_on_signals(&runtime, &shutdown)?;
     runtime.spawn(end_on_damage(store.clone(), shutdown.clone()));
+    runtime.spawn(tell_disk(
+        store.clone(),
+        telemetry.clone(),
+        Arc::clone(&clock),
+        shutdown.clone(),
+    ));
     let (dispatch, dispatcher) = Dispatch::new(DispatchParts {
         store: store.clone(),
         identity: Arc::clone(&identity),
@@ -261,6 +270,17 @@ async fn end_on_damage(store: Store, shutdown: Shutdown) {
     tokio::select! {
         () = watch => {}
         () = ended.triggered() => {}
+    }
+}
+
+/// Keeps the conditions of the disk as the store finds it.
+async fn tell_disk(store: Store, telemetry: Telemetry, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+    while !shutdown.is_triggered() {
+        store.disk.tell(&telemetry.conditions, clock.wall_ms());
+        tokio::select! {
+            () = shutdown.triggered() => {}
+            () = tokio::time::sleep(DISK_PERIOD) => {}
+        }
     }
 }
 

@@ -1,9 +1,12 @@
-//! Replacing a small file so that a power cut leaves the old or the new content, never half of it.
+//! Replacing a small file so that a power cut leaves the old or the new content, never half of it; and asking a disk
+//! whether it keeps what it is given.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 /// A file that could not be replaced.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,62 @@ pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ReplaceF
 /// As the operating system says.
 pub fn fsync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// A disk that does not keep what it is given.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeDiskError {
+    /// It takes or gives nothing.
+    #[error("the data disk can't {attempt}: {source}")]
+    Io {
+        /// Write, or read back.
+        attempt: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It gave back something else.
+    #[error("the data disk gave back something else than was written")]
+    Altered,
+}
+
+/// Writes `len` random bytes to `path`, makes them durable, drops them from memory and reads them back from the disk.
+///
+/// # Errors
+/// When any of it fails; the file is removed in every case.
+pub fn probe_disk(path: &Path, len: usize) -> Result<(), ProbeDiskError> {
+    let mut written = vec![0; len];
+    let failed = |attempt| move |source| ProbeDiskError::Io { attempt, source };
+    getrandom::fill(&mut written)
+        .map_err(io::Error::other)
+        .map_err(failed("be tried"))?;
+    let result = write_through(path, &written)
+        .map_err(failed("be written"))
+        .and_then(|()| fs::read(path).map_err(failed("be read")));
+    let _ = fs::remove_file(path);
+    if result? == written {
+        Ok(())
+    } else {
+        Err(ProbeDiskError::Altered)
+    }
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(posix_fadvise(
+        &file,
+        0,
+        0,
+        PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+    )?)
 }
 
 #[cfg(test)]

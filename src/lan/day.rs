@@ -1,4 +1,5 @@
-//! The last day in steps of ten minutes: what waited to leave, how quickly the platform answered, what orders came. In memory
+//! The last day in steps of ten minutes: what waited to leave, how quickly the platform answered, what orders came, what
+//! the disk was given to write. In memory
 //! only, bounded by [`STEPS`]; a restart begins it anew.
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ pub struct Step {
     pub latency_ms: Option<i64>,
     /// Orders that came in.
     pub orders: u64,
+    /// Bytes the server gave the disk to write.
+    pub written_bytes: u64,
 }
 
 /// What is seen at one look.
@@ -31,6 +34,8 @@ pub struct Look {
     pub latency_ms: i64,
     /// Orders so far, since the start.
     pub orders: u64,
+    /// Bytes written so far, since the start.
+    pub written_bytes: u64,
 }
 
 /// The ring.
@@ -43,6 +48,7 @@ struct State {
     /// Number of the newest step since 1970.
     newest: i64,
     orders_seen: u64,
+    written_seen: u64,
 }
 
 impl Day {
@@ -52,6 +58,7 @@ impl Day {
             steps: VecDeque::from(vec![Step::default(); STEPS]),
             newest: now_ms.div_euclid(STEP_MS),
             orders_seen: 0,
+            written_seen: 0,
         }))
     }
 
@@ -68,12 +75,15 @@ impl Day {
         state.newest = state.newest.max(step);
         let orders = look.orders.saturating_sub(state.orders_seen);
         state.orders_seen = look.orders;
+        let written = look.written_bytes.saturating_sub(state.written_seen);
+        state.written_seen = look.written_bytes;
         if let Some(newest) = state.steps.back_mut() {
             newest.outbox = newest.outbox.max(look.outbox);
             newest.latency_ms = newest
                 .latency_ms
                 .max(Some(look.latency_ms).filter(|ms| *ms > 0));
             newest.orders += orders;
+            newest.written_bytes += written;
         }
     }
 
@@ -95,6 +105,7 @@ mod tests {
             outbox: Some(outbox),
             latency_ms,
             orders,
+            written_bytes: orders * 100,
         };
         day.look(look(5, 80, 1), 1000);
         day.look(look(2, 0, 3), 2000);
@@ -103,6 +114,7 @@ mod tests {
             (newest.outbox, newest.latency_ms, newest.orders),
             (Some(5), Some(80), 3)
         );
+        assert_eq!(newest.written_bytes, 300);
         day.look(look(0, 0, 3), STEP_MS * 2);
         let steps = day.steps();
         assert_eq!(
@@ -110,7 +122,8 @@ mod tests {
             Step {
                 outbox: Some(0),
                 latency_ms: None,
-                orders: 0
+                orders: 0,
+                written_bytes: 0
             }
         );
         assert_eq!(steps[STEPS - 2], Step::default(), "nobody looked");

@@ -31,7 +31,7 @@ pub fn live() -> Answer {
     json_text(StatusCode::OK, &b"{\"live\":true}"[..])
 }
 
-/// `GET /readyz`: the store can be read, and its writer takes orders.
+/// `GET /readyz`: the store can be read, its writer takes orders, and the disk what is written.
 pub async fn ready(house: &Arc<House>) -> Answered {
     let writer = match timeout(STORE_ANSWERS, house.store.orders.tick()).await {
         Ok(Ok(())) => Ok(()),
@@ -39,11 +39,17 @@ pub async fn ready(house: &Arc<House>) -> Answered {
         Err(_) => Err(format!("no answer within {} s", STORE_ANSWERS.as_secs())),
     };
     let catalogue = house.store.catalogue.cursor();
+    let disk = house
+        .store
+        .disk
+        .trouble()
+        .map(|trouble| trouble.to_string());
     let parts = json!({
+        "disk": disk.as_deref().unwrap_or("ok"),
         "orders": writer.as_ref().err().map_or("ok", String::as_str),
         "catalogue": catalogue.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string),
     });
-    if writer.is_ok() && catalogue.is_ok() {
+    if disk.is_none() && writer.is_ok() && catalogue.is_ok() {
         json(StatusCode::OK, &json!({"ready": true, "parts": parts}))
     } else {
         Err(

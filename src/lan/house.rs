@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::{DevicesConfig, LanConfig, LanPort, SiteConfig};
 use crate::identity::{BoxIdentity, Secret};
 use crate::shutdown::Shutdown;
+use crate::store::disk::written_bytes;
 use crate::store::{ReadError, Store, StoreEvent, WriteError};
 use crate::telemetry::{Gauge, Telemetry, chain};
 use crate::wan::time::PlatformTime;
@@ -238,6 +239,7 @@ impl House {
             outbox,
             latency_ms: self.telemetry.flows.take_latency_ms(),
             orders: self.history.orders(),
+            written_bytes: written_bytes().unwrap_or(0),
         };
         self.day.look(look, self.clock.wall_ms());
     }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use super::answer::{Answered, json_text, typed};
 use super::house::{House, blocking};
 use super::problem::{Kind, Problem};
+use crate::store::disk::written_bytes;
 use crate::telemetry::Metrics;
 
 /// `GET /metrics`: Prometheus' text exposition format, version 0.0.4.
@@ -89,6 +90,21 @@ fn look(house: &House, metrics: &Metrics) -> Result<(), Box<Problem>> {
         "Media on disk.",
         number(house.store.blobs.total_bytes()),
     );
+    if let Some(bytes) = written_bytes() {
+        set(
+            "comptoir_disk_written_bytes",
+            "",
+            "Given to the disk to write since the server started.",
+            number(bytes),
+        );
+        let steps = house.day.steps();
+        set(
+            "comptoir_disk_written_day_bytes",
+            "",
+            "Given to the disk to write in the last 24 hours, at most since the server started.",
+            number(steps.iter().map(|step| step.written_bytes).sum()),
+        );
+    }
     let held = house.telemetry.conditions.list().len() as u64;
     set(
         "comptoir_conditions",

@@ -1,5 +1,5 @@
 //! Behind the work: a thread that reads each database through, soon after the start and once a day, and that has media
-//! make room when the disk is nearly full.
+//! make room when the disk is nearly full, and asks the disk whether it still keeps what it is given.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::blobs::Blobs;
 use super::db;
+use super::disk::Disk;
 use super::recover::{fault, suspect_path};
 use crate::durable::replace_file;
 use crate::shutdown::Shutdown;
@@ -22,6 +23,8 @@ const FIRST_CHECK_AFTER: Duration = Duration::from_secs(60);
 const CHECK_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// From one question for the free space to the next.
 const ROOM_PERIOD: Duration = Duration::from_secs(30);
+/// Of these questions, every so many the disk is written and read back, so that one that nobody writes is found out too.
+const PROBE_EVERY: u32 = 2;
 
 /// Suspicion against one database. Once raised it stays, on disk too, until the database is replaced at the next start.
 #[derive(Debug)]
@@ -30,15 +33,17 @@ pub(super) struct Suspicion {
     path: PathBuf,
     raised: AtomicBool,
     noted: AtomicBool,
+    disk: Arc<Disk>,
 }
 
 impl Suspicion {
-    pub(super) fn new(name: &'static str, path: &Path) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, path: &Path, disk: Arc<Disk>) -> Arc<Self> {
         Arc::new(Self {
             name,
             path: path.to_path_buf(),
             raised: AtomicBool::new(false),
             noted: AtomicBool::new(false),
+            disk,
         })
     }
 
@@ -62,6 +67,22 @@ impl Suspicion {
         if super::readers::is_damage(error) {
             self.raise(&error.to_string());
         }
+    }
+
+    /// The same for an error of a write, for which the disk may be to blame, too.
+    pub(super) fn weigh_write(&self, error: &rusqlite::Error) {
+        self.weigh(error);
+        self.disk.weigh(self.name, error);
+    }
+
+    /// The disk refused this database, and has not taken it again.
+    pub(super) fn is_refused(&self) -> bool {
+        self.disk.ails(self.name)
+    }
+
+    /// The disk took a write again.
+    pub(super) fn is_written(&self) {
+        self.disk.proven(self.name);
     }
 
     pub(super) fn is_raised(&self) -> bool {
@@ -102,7 +123,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn start(suspicions: Vec<Arc<Suspicion>>, blobs: Blobs) -> std::io::Result<Self> {
+    pub(super) fn start(
+        suspicions: Vec<Arc<Suspicion>>,
+        blobs: Blobs,
+        disk: Arc<Disk>,
+    ) -> std::io::Result<Self> {
         let shutdown = Shutdown::default();
         let running = Arc::new(Mutex::new(None));
         let thread = std::thread::Builder::new()
@@ -111,8 +136,13 @@ impl Checker {
                 let (shutdown, running) = (shutdown.clone(), Arc::clone(&running));
                 move || {
                     let mut next_check = Instant::now() + FIRST_CHECK_AFTER;
+                    let mut looks = 0_u32;
                     while !shutdown.wait(ROOM_PERIOD) {
                         blobs.relieve();
+                        if looks.is_multiple_of(PROBE_EVERY) {
+                            disk.probe();
+                        }
+                        looks = looks.wrapping_add(1);
                         if Instant::now() < next_check {
                             continue;
                         }

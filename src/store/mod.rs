@@ -37,7 +37,7 @@
 //! # Recovery
 //! A power cut costs nothing that was acknowledged: SQLite replays the log (`tests/it/power_cut.rs` cuts at any system
 //! call and says what that proves). A full disk refuses writes and heals when
-//! there is room. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
+//! there is room; a disk that refuses for any reason is told by [`Disk`]. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
 //! catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row that can
 //! still be read.
 
@@ -47,7 +47,9 @@ pub mod catalogue;
 mod check;
 pub mod db;
 pub mod devices;
+pub mod disk;
 mod events;
+mod job;
 mod log;
 pub mod orders;
 mod readers;
@@ -80,6 +82,7 @@ pub use catalogue::{
 };
 pub use db::OpenDatabaseError;
 pub use devices::{Device, Devices, NewDevice, Paired};
+pub use disk::{Disk, DiskTrouble};
 pub use events::{Bell, EVENT_BOUND, StoreEvent, StoreEvents, Topic};
 pub use orders::{
     Advanced, Command, CommandChanged, Content, InboxMessage, Lane, LaneCounts, OrderDocument,
@@ -107,6 +110,8 @@ pub struct Store {
     pub events: StoreEvents,
     /// Free space.
     pub room: Arc<Room>,
+    /// Whether the disk takes what is written.
+    pub disk: Arc<Disk>,
     care: Arc<Care>,
 }
 
@@ -158,6 +163,7 @@ impl Store {
             })?;
         let events = StoreEvents::default();
         let room = Arc::new(Room::new(dir.clone(), config.orders_reserve));
+        let disk = Arc::new(Disk::new(dir, Arc::clone(&room)));
         let now_ms = clock.wall_ms();
         let mut recovered = Vec::new();
         let mut suspicions = Vec::new();
@@ -165,7 +171,7 @@ impl Store {
             let path = dir.join(format!("{}.db", plan.name));
             let (conn, recovery) = recover::open_or_replace(&path, plan, now_ms)?;
             recovered.extend(recovery);
-            let suspicion = Suspicion::new(plan.name, &path);
+            let suspicion = Suspicion::new(plan.name, &path, Arc::clone(&disk));
             suspicions.push(Arc::clone(&suspicion));
             Ok((path, conn, suspicion))
         };
@@ -196,12 +202,11 @@ impl Store {
             Arc::clone(&room),
             clock,
         )?;
-        let checker = Checker::start(suspicions.clone(), blobs.clone()).map_err(|source| {
-            OpenStoreError::Folder {
+        let checker = Checker::start(suspicions.clone(), blobs.clone(), Arc::clone(&disk))
+            .map_err(|source| OpenStoreError::Folder {
                 path: dir.clone(),
                 source,
-            }
-        })?;
+            })?;
         Ok(Self {
             orders,
             catalogue,
@@ -209,6 +214,7 @@ impl Store {
             blobs,
             events,
             room,
+            disk,
             care: Arc::new(Care {
                 recovered,
                 suspicions,

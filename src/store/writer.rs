@@ -23,7 +23,9 @@ use tracing::warn;
 
 use super::check::Suspicion;
 use super::db::OpenDatabaseError;
+use super::disk::write_a_page;
 use super::events::{StoreEvent, StoreEvents};
+use super::job::{Job, Typed};
 pub use super::reply::Reply;
 use crate::clock::Clock;
 use crate::telemetry::chain;
@@ -36,6 +38,8 @@ pub const BATCH_BOUND: usize = 64;
 pub const RIDERS_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two rounds of housekeeping when the last one left nothing to do.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(60);
+/// Pause between two tries whether a disk that refused takes a write again.
+const PROOF_PERIOD: Duration = Duration::from_secs(2);
 /// Pause between two slices of housekeeping when there is more to do: jobs go first.
 const HOUSEKEEPING_SLICE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -218,12 +222,7 @@ impl Writer {
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Typed {
-            work,
-            value: None,
-            failure: None,
-            reply,
-        });
+        let job = Box::new(Typed::new(work, reply));
         let Some(queue) = &self.0.queue else {
             return Reply::known(Err(WriteError::Closed));
         };
@@ -237,46 +236,6 @@ impl Writer {
     /// Jobs answered so far, with success or not.
     pub(super) fn progress(&self) -> u64 {
         self.0.done.load(Ordering::Relaxed)
-    }
-}
-
-trait Job: Send {
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
-    fn fail(&mut self, error: WriteError);
-    fn finish(self: Box<Self>, commit: Result<(), WriteError>);
-}
-
-struct Typed<T, F> {
-    work: F,
-    value: Option<T>,
-    failure: Option<WriteError>,
-    reply: oneshot::Sender<Result<T, WriteError>>,
-}
-
-impl<T, F> Job for Typed<T, F>
-where
-    T: Send,
-    F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        self.failure = None;
-        self.value = None;
-        self.value = Some((self.work)(tx)?);
-        Ok(())
-    }
-
-    fn fail(&mut self, error: WriteError) {
-        self.failure = Some(error);
-    }
-
-    fn finish(self: Box<Self>, commit: Result<(), WriteError>) {
-        let result = match (commit, self.failure, self.value) {
-            (Err(error), _, _) | (Ok(()), Some(error), _) => Err(error),
-            (Ok(()), None, Some(value)) => Ok(value),
-            (Ok(()), None, None) => Err(WriteError::Closed),
-        };
-        // Whoever asked may have gone; the write stands all the same.
-        let _ = self.reply.send(result);
     }
 }
 
@@ -319,7 +278,11 @@ impl Worker {
                         next_housekeeping.min(Instant::now() + HOUSEKEEPING_SLICE_PAUSE);
                 }
             }
+            if self.parts.suspicion.is_refused() {
+                next_housekeeping = next_housekeeping.min(Instant::now() + PROOF_PERIOD);
+            }
             if Instant::now() >= next_housekeeping {
+                self.prove();
                 next_housekeeping = Instant::now() + self.keep_house();
             }
         }
@@ -372,6 +335,7 @@ impl Worker {
             let _ = run(conn, "ROLLBACK");
         }
         result
+            .inspect_err(|error| self.parts.suspicion.weigh_write(error))
             .map(|()| Aftermath {
                 told: tx.told,
                 then: tx.then,
@@ -398,6 +362,22 @@ impl Worker {
             job.finish(commit.clone());
         }
         (self.parts.after_commit)(&self.parts.conn);
+    }
+
+    /// On a disk that refused: a real write, which is one page, and the end of the trouble when it is committed.
+    fn prove(&mut self) {
+        if !self.parts.suspicion.is_refused() {
+            return;
+        }
+        let suspicion = Arc::clone(&self.parts.suspicion);
+        let work = move |tx: &mut Tx<'_>| {
+            write_a_page(tx.conn)?;
+            let suspicion = Arc::clone(&suspicion);
+            tx.once_durable(move || suspicion.is_written());
+            Ok(())
+        };
+        let (reply, _) = oneshot::channel();
+        self.commit_batch(vec![Box::new(Typed::new(work, reply))]);
     }
 
     fn one_slice(&mut self, now_ms: i64) -> rusqlite::Result<bool> {
@@ -427,7 +407,7 @@ impl Worker {
                 if !self.parts.conn.is_autocommit() {
                     let _ = run(&self.parts.conn, "ROLLBACK");
                 }
-                self.parts.suspicion.weigh(&error);
+                self.parts.suspicion.weigh_write(&error);
                 warn!(
                     event = "store.housekeeping_failed",
                     database = self.parts.name,
@@ -458,7 +438,7 @@ fn transact(
                 run(tx.conn, "RELEASE job")?;
                 tx.told.truncate(told);
                 tx.then.truncate(then);
-                suspicion.weigh(&error);
+                suspicion.weigh_write(&error);
                 job.fail(WriteError::disk(error));
             }
         }

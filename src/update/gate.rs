@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::boot::BootFacts;
 use super::boot_control::{BootControl, BootControlError};
 use super::history::History;
-use super::probe::{platform_is_up, probe_disk, probe_port};
+use super::probe::{platform_is_up, probe_data_disk, probe_port};
 use super::trial::{Verdict, Vigil};
 use crate::clock::Clock;
 use crate::config::{LanConfig, LanPort, UpdateConfig};
@@ -67,7 +67,7 @@ impl Gate {
             );
         }
         problems.extend(
-            probe_disk(&self.data_dir)
+            probe_data_disk(&self.data_dir)
                 .err()
                 .map(|error| error.to_string()),
         );

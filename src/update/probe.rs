@@ -1,14 +1,12 @@
 //! Questions to the running box from outside the server: does a port answer, does the disk keep what it was given.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-
 use crate::config::LanPort;
+use crate::durable::{ProbeDiskError, probe_disk};
 
 /// Until a port takes the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -130,65 +128,17 @@ fn exchange(addr: SocketAddr, path: &str, limit: usize) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A disk that does not keep what it is given.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskProbeError {
-    /// It takes or gives nothing.
-    #[error("the data disk can't {attempt}: {source}")]
-    Io {
-        /// Write, or read back.
-        attempt: &'static str,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// It gave back something else.
-    #[error("the data disk gave back something else than was written")]
-    Altered,
-}
-
 /// Writes random bytes to the data folder, makes them durable, drops them from memory and reads them back from the disk.
 ///
 /// # Errors
 /// When any of it fails; the probe file is removed in every case.
-pub fn probe_disk(data_dir: &Path) -> Result<(), DiskProbeError> {
-    let path = data_dir.join(PROBE_FILE);
-    let mut written = vec![0; PROBE_BYTES];
-    let failed = |attempt| move |source| DiskProbeError::Io { attempt, source };
-    getrandom::fill(&mut written)
-        .map_err(io::Error::other)
-        .map_err(failed("be tried"))?;
-    let result = write(&path, &written)
-        .map_err(failed("be written"))
-        .and_then(|()| fs::read(&path).map_err(failed("be read")));
-    let _ = fs::remove_file(&path);
-    if result? == written {
-        Ok(())
-    } else {
-        Err(DiskProbeError::Altered)
-    }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(posix_fadvise(
-        &file,
-        0,
-        0,
-        PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-    )?)
+pub fn probe_data_disk(data_dir: &Path) -> Result<(), ProbeDiskError> {
+    probe_disk(&data_dir.join(PROBE_FILE), PROBE_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::TcpListener;
 
     use super::*;
@@ -275,13 +225,13 @@ mod tests {
     #[test]
     fn a_disk_is_proved_and_nothing_is_left_on_it() {
         let dir = tempfile::tempdir().unwrap();
-        probe_disk(dir.path()).unwrap();
+        probe_data_disk(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 0);
-        let error = probe_disk(Path::new("/proc/1")).unwrap_err();
+        let error = probe_data_disk(Path::new("/proc/1")).unwrap_err();
         assert!(
             matches!(
                 error,
-                DiskProbeError::Io {
+                ProbeDiskError::Io {
                     attempt: "be written",
                     ..
                 }

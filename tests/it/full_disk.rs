@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use comptoir::clock::SystemClock;
 use comptoir::config::StoreConfig;
-use comptoir::store::{InboxMessage, Source, Store, WriteError};
+use comptoir::store::{DiskTrouble, InboxMessage, Source, Store, WriteError};
+use comptoir::telemetry::{Code, Conditions};
 use comptoir::units::ByteSize;
+
+use crate::kitchen::wait_for;
 
 /// Names the small file system, and makes this process the child.
 const CHILD_DIR: &str = "COMPTOIR_SMALL_DISK_DIR";
@@ -70,6 +73,11 @@ fn child(dir: &Path) {
         assert!(!is_there(&store, *n), "{n} was refused and is there");
     }
     assert!(store.damaged().is_empty());
+    let conditions = Conditions::default();
+    store.disk.tell(&conditions, 1);
+    assert!(conditions.holds(Code::DiskFull));
+    let trouble = store.disk.trouble();
+    assert!(matches!(trouble, Some(DiskTrouble::Full(_))), "{trouble:?}");
     fs::remove_file(filler_path).unwrap();
     // More than the log alone would hold: it is emptied where it is in the way.
     let later = n..n + 300;
@@ -77,6 +85,10 @@ fn child(dir: &Path) {
         receive(&store, n).expect("there is room again");
         taken.push(n);
     }
+    wait_for("the writer to find out by itself", || {
+        store.disk.tell(&conditions, 2);
+        conditions.list().is_empty().then_some(())
+    });
     drop(store);
     let store = open(dir);
     assert!(store.recovered().is_empty());

@@ -48,12 +48,17 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.start_by(Command::new(binary("comptoir")));
+    }
+
+    /// `command` is the server's program, or becomes it.
+    fn start_by(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.dir.join("server.log"))
             .unwrap();
-        let child = Command::new(binary("comptoir"))
+        let child = command
             .arg("--site-file")
             .arg(self.dir.join("site.toml"))
             .arg("serve")
@@ -74,6 +79,17 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// The longest file that the running server may write, in bytes: prlimit(1).
+    fn limit_files(&self, bytes: &str) {
+        let pid = self.running.as_ref().unwrap().id().to_string();
+        let limit = format!("--fsize={bytes}:unlimited");
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &limit])
+            .status()
+            .expect("prlimit (util-linux) is installed");
+        assert!(status.success());
     }
 
     /// One request to a port of the contract.
@@ -198,6 +214,44 @@ fn no_order_is_lost_or_seen_twice_when_server_and_device_are_killed_again_and_ag
 }
 
 #[test]
+fn a_disk_that_takes_nothing_is_told_at_every_door_until_it_takes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("data"));
+    let token = pair(&store);
+    drop(store);
+    let mut server = Server::new(dir.path());
+    // A file above its limit is refused by the system call instead of by a signal.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ && exec \"$0\" \"$@\""]);
+    shell.arg(binary("comptoir"));
+    server.start_by(shell);
+    assert_eq!(server.order(&token, "o-1").unwrap(), 201);
+
+    server.limit_files("0");
+    assert_eq!(server.order(&token, "o-2").unwrap(), 503);
+    let (status, body) = server.ask(80, "GET", "/readyz", &[], "").unwrap();
+    assert!(
+        status == 503 && body.contains("does not take what is written"),
+        "{status} {body}"
+    );
+    wait_for("the front page to say so", || {
+        let (_, body) = server.ask(80, "GET", "/status.json", &[], "").ok()?;
+        body.contains("store.disk_failing").then_some(())
+    });
+
+    server.limit_files("unlimited");
+    wait_for("the server to find out by itself", || {
+        let (status, _) = server.ask(80, "GET", "/readyz", &[], "").ok()?;
+        (status == 200).then_some(())
+    });
+    wait_for("the front page to take it back", || {
+        let (_, body) = server.ask(80, "GET", "/status.json", &[], "").ok()?;
+        (!body.contains("store.disk_failing")).then_some(())
+    });
+    assert_eq!(server.order(&token, "o-2").unwrap(), 201);
+}
+
+#[test]
 fn a_catalogue_that_breaks_in_use_ends_the_server_and_is_made_anew_at_its_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data");
@@ -239,13 +293,7 @@ const DOCUMENTS: usize = 3000;
 
 /// A store with more than eight megabytes of documents and one device; the device's token.
 fn large_catalogue(data_dir: &Path) -> String {
-    let config = StoreConfig {
-        data_dir: data_dir.to_path_buf(),
-        catalogue_cache: ByteSize::mib(1),
-        blob_quota: ByteSize::mib(1),
-        orders_reserve: ByteSize::bytes(0),
-    };
-    let store = Store::open(&config, Arc::new(SystemClock::default())).unwrap();
+    let store = open(data_dir);
     let text = serde_json::value::to_raw_value(&"y".repeat(3500)).unwrap();
     let documents = (0..DOCUMENTS)
         .map(|n| DocumentChange {
@@ -256,6 +304,21 @@ fn large_catalogue(data_dir: &Path) -> String {
         })
         .collect();
     store.catalogue.apply_page(documents, "c1").wait().unwrap();
+    pair(&store)
+}
+
+fn open(data_dir: &Path) -> Store {
+    let config = StoreConfig {
+        data_dir: data_dir.to_path_buf(),
+        catalogue_cache: ByteSize::mib(1),
+        blob_quota: ByteSize::mib(1),
+        orders_reserve: ByteSize::bytes(0),
+    };
+    Store::open(&config, Arc::new(SystemClock::default())).unwrap()
+}
+
+/// The token of a new device.
+fn pair(store: &Store) -> String {
     let new = NewDevice {
         name: "Caisse".into(),
         role: "till".into(),

@@ -2,7 +2,7 @@
 
 use super::{Asked, Finding};
 use crate::language::Said;
-use crate::update::probe::probe_disk;
+use crate::update::probe::probe_data_disk;
 
 pub(super) fn ask(asked: &Asked) -> Finding {
     let dir = asked.config.store.data_dir.display();
@@ -13,7 +13,7 @@ pub(super) fn ask(asked: &Asked) -> Finding {
             format!("{dir} n'existe pas encore"),
         ));
     }
-    match probe_disk(&asked.config.store.data_dir) {
+    match probe_data_disk(&asked.config.store.data_dir) {
         Ok(()) => Finding::ok(Said::new(
             format!("{dir}: written, read back from the disk, equal"),
             format!("{dir} : écrit, relu depuis le disque, identique"),

@@ -19,7 +19,7 @@ fn the_box_says_that_it_lives_is_ready_and_who_it_is() {
     let ready = served.stranger(PORT, "GET", "/readyz").send().json();
     assert_eq!(
         ready,
-        json!({"ready": true, "parts": {"orders": "ok", "catalogue": "ok"}})
+        json!({"ready": true, "parts": {"disk": "ok", "orders": "ok", "catalogue": "ok"}})
     );
     let known = served
         .stranger(PORT, "GET", "/.well-known/comptoir")
