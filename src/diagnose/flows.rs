@@ -253,6 +253,12 @@ fn culprit(cause: Cause, report: &ProbeReport) -> Culprit {
             }
             culprit
         }
+        Cause::OutsideContract => blame(
+            Kind::Host,
+            evidence.led_to.clone().unwrap_or(host),
+            "whoever sends the box to",
+            "celui qui envoie la box vers",
+        ),
         Cause::CaptivePortal | Cause::Redirected => {
             let name = evidence.led_to.clone().unwrap_or(signer);
             blame(

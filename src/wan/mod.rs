@@ -323,7 +323,7 @@ fn workers(parts: &WanParts, egress: &Egress, handle: &WanHandle) -> Vec<Started
     };
     let claims = || {
         let client = egress.client(FlowId::Media);
-        Claims::new(client, &config.media_url, parts.credentials.clone())
+        Claims::new(client, parts.credentials.clone())
     };
     if config.pull.enabled {
         let client = client(Worker::Pull);
@@ -535,6 +535,7 @@ mod tests {
         let host = TlsHost::start(&Certificate::default(), "");
         let mut config = Config::from_layers(&[]).unwrap().wan;
         config.ca_files = vec![host.ca_file.clone()];
+        config.api_url = host.https();
         let client = Egress::new(&config, &PlatformTime::of_system())
             .0
             .client(FlowId::Api);

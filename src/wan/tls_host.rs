@@ -11,6 +11,8 @@ use std::thread;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
 
+use crate::config::HttpsUrl;
+
 /// What the host's certificate is like.
 #[derive(Default)]
 pub(crate) struct Certificate {
@@ -37,6 +39,11 @@ impl TlsHost {
     /// Answers every request with `answer` and, without closing, no more.
     pub(crate) fn start(certificate: &Certificate, answer: &'static str) -> Self {
         Self::start_with(certificate, move |_| answer.as_bytes().to_vec())
+    }
+
+    /// Its address as settings hold it.
+    pub(crate) fn https(&self) -> HttpsUrl {
+        HttpsUrl::parse(&self.url).unwrap()
     }
 
     /// Answers a request, known by its head, with the bytes that `answer` gives. Bodies are not read.

@@ -1,7 +1,7 @@
 //! Claim checks: a message that is too large for the bus brings the address of its document instead.
 //!
-//! `{"claim_check":{"url":"https://MEDIA-HOST/…","sha256":"…","size":N}}`. The address is followed only on the media host,
-//! the document is taken only if it is the one announced.
+//! `{"claim_check":{"url":"https://MEDIA-HOST/…","sha256":"…","size":N}}`. The address is followed on the media host only (the
+//! door refuses any other), and the document is taken only if it is the one announced.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use ureq::http::Method;
 
-use crate::config::HttpsUrl;
 use crate::digest::Digest;
 use crate::store::orders::{Content, ParkCode};
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
 use crate::wan::credentials::Credentials;
 use crate::wan::egress::{Cause, Client, EgressError, Request, bad_answer};
-use crate::wan::media::document::{is_below, signed};
+use crate::wan::media::document::signed;
 
 /// A larger document is not fetched: no order of that size can be taken.
 pub(in crate::wan) const MAX_CLAIMED: ByteSize = ByteSize::mib(1);
@@ -47,20 +46,14 @@ pub(in crate::wan) fn read(body: &[u8]) -> Option<Claim> {
 #[derive(Clone)]
 pub(in crate::wan) struct Claims {
     client: Client,
-    media_url: HttpsUrl,
     credentials: Credentials,
 }
 
 impl Claims {
     /// `client` is one of the media flow's.
-    pub(in crate::wan) fn new(
-        client: Client,
-        media_url: &HttpsUrl,
-        credentials: Credentials,
-    ) -> Self {
+    pub(in crate::wan) fn new(client: Client, credentials: Credentials) -> Self {
         Self {
             client,
-            media_url: media_url.clone(),
             credentials,
         }
     }
@@ -75,22 +68,26 @@ impl Claims {
     /// # Errors
     /// What may pass by itself: the network, the host, its credentials.
     pub(in crate::wan) fn fetch(&self, claim: &Claim) -> Result<Content, EgressError> {
-        if !is_below(&claim.url, &self.media_url) {
-            return Ok(missing("its document's address is not on the media host"));
-        }
         if claim.size > MAX_CLAIMED.as_u64() {
             return Ok(Content::Missing {
                 why: ParkCode::TooLarge,
                 reason: format!("its document has more than {MAX_CLAIMED}"),
             });
         }
-        let answer = self.client.send(&Request {
+        let asked = self.client.send(&Request {
             method: Method::GET,
             url: &signed(&claim.url, self.credentials.media_sas().as_ref()),
             headers: &[],
             body: None,
             hold: Duration::ZERO,
-        })?;
+        });
+        let answer = match asked {
+            Err(error) if error.cause == Cause::OutsideContract => {
+                let reason = format!("its document's address is refused: {error}");
+                return Ok(missing(&reason));
+            }
+            asked => asked?,
+        };
         match answer.status() {
             401 | 403 | 408 | 429 => answer.success().map(|_| missing("")),
             status @ 400..=499 => {

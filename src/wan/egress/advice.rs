@@ -38,6 +38,12 @@ impl Cause {
     #[must_use]
     pub const fn advice(self) -> Advice {
         match self {
+            Self::OutsideContract => advice(
+                "The box was sent to an address that this shop was not opened for, and did not go there: please call support.",
+                "La box a été envoyée vers une adresse pour laquelle ce magasin n'est pas ouvert, et n'y est pas allée : appelez l'assistance.",
+                "Nothing to open: the box goes to the hosts on the sheet of `comptoir check --sheet` and to no other. Whoever runs the platform has to correct the address.",
+                "Rien à ouvrir : la box va vers les hôtes de la fiche de `comptoir check --sheet` et vers aucun autre. L'exploitant de la plateforme doit corriger l'adresse.",
+            ),
             Self::NoLink => advice(
                 "The box is not connected to the network: check its cable and the network switch.",
                 "La box n'est pas reliée au réseau : vérifiez son câble et le commutateur réseau.",

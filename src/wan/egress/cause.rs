@@ -26,6 +26,7 @@ macro_rules! causes {
 }
 
 causes! {
+    OutsideContract = "outside_contract", false, "the address is on no host this shop was opened for";
     NoLink = "no_link", true, "the network is not connected";
     Dns = "dns", true, "the name can't be resolved";
     TcpRefused = "tcp_refused", true, "the connection is refused";
@@ -97,7 +98,8 @@ impl Cause {
     pub const fn needs_a_person(self) -> bool {
         matches!(
             self,
-            Self::ProxyAuth
+            Self::OutsideContract
+                | Self::ProxyAuth
                 | Self::ProxyDigestOnly
                 | Self::ProxyNtlmOnly
                 | Self::ProxyScheme

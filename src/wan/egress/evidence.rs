@@ -10,6 +10,8 @@ const MAX_SENTENCE: usize = 400;
 /// How far a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Phase {
+    /// Its address is judged: nothing has left yet.
+    Address,
     /// The name of the host, or of the proxy, is looked up.
     #[default]
     Resolve,
@@ -32,6 +34,7 @@ impl Phase {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Address => "address",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::ProxyTls => "proxy_tls",
@@ -62,7 +65,7 @@ pub struct Evidence {
     pub proxy_said: Option<String>,
     /// The kinds of sign-in the proxy offers: "Basic", "Digest", "NTLM", "Negotiate".
     pub proxy_schemes: Vec<String>,
-    /// The host a redirect leads to: a login page's.
+    /// The host a redirect leads to: a login page's. With an address outside the contract, the host and port it names.
     pub led_to: Option<String>,
     /// The HTTP status: of the proxy to CONNECT in [`Phase::Tunnel`], of the host otherwise.
     pub status: Option<u16>,

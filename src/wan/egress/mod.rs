@@ -1,5 +1,6 @@
 //! The one door out: every outbound connection of the box is opened here, and nowhere else.
 //!
+//! - A flow goes to the host that the settings give it and nowhere else: any other address is refused before anything leaves.
 //! - The proxy comes from the settings, never from the environment; with a proxy set nothing leaves directly, not even a
 //!   DNS question, except for flows and hosts that the settings name.
 //! - HTTPS only, TLS 1.2 or later; trust is the public roots plus the shop's own authorities; verification is never off.
@@ -16,6 +17,7 @@
 mod advice;
 mod answer;
 mod bootstrap;
+mod border;
 mod cause;
 mod certificate;
 mod connect;
@@ -40,6 +42,7 @@ mod total;
 mod tunnel;
 mod way;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -47,13 +50,14 @@ use ureq::http;
 use ureq::{Agent, Body};
 
 use crate::clock::SystemClock;
-use crate::config::{Deadlines, ProxySettings, WanConfig};
+use crate::config::{Deadlines, HttpsUrl, ProxySettings, WanConfig};
 use crate::units::ByteSize;
-use crate::wan::contract::FlowId;
+use crate::wan::contract::{CONTRACT, FlowId};
 use crate::wan::time::PlatformTime;
 
 pub use advice::{Advice, proofs};
 pub use answer::Answer;
+pub use border::{OutsideContract, within};
 pub use cause::Cause;
 pub use error::EgressError;
 pub use evidence::{Evidence, Phase};
@@ -84,6 +88,7 @@ pub struct Egress {
 
 #[derive(Clone)]
 struct Settings {
+    hosts: BTreeMap<FlowId, HttpsUrl>,
     roots: Arc<Roots>,
     tls: Tls,
     proxies: Arc<ProxySettings>,
@@ -99,7 +104,9 @@ impl Egress {
     pub fn new(config: &WanConfig, time: &PlatformTime) -> (Self, Vec<LoadCaFileError>) {
         let (roots, problems) = roots::load(&config.ca_files);
         let roots = Arc::new(roots);
+        let hosts = CONTRACT.map(|flow| (flow.id, flow.id.url(config).clone()));
         let settings = Settings {
+            hosts: hosts.into(),
             tls: Tls::new(&roots, Arc::new(time.clone())),
             roots,
             proxies: Arc::new(config.proxy.clone()),
@@ -190,7 +197,7 @@ pub struct Client {
 pub struct Request<'a> {
     /// Verb.
     pub method: Method,
-    /// `https://…`
+    /// `https://…`, on the flow's host.
     pub url: &'a str,
     /// Name and value.
     pub headers: &'a [(&'static str, &'a str)],
@@ -207,15 +214,14 @@ impl Client {
         self.flow
     }
 
-    /// Asks; any HTTP status is an answer.
+    /// Asks; any HTTP status is an answer. An address away from the flow's host is refused before anything leaves.
     ///
     /// # Errors
     /// Everything short of an answer, sorted.
     pub fn send(&self, request: &Request<'_>) -> Result<Answer, EgressError> {
-        let uri: http::Uri = request
-            .url
-            .parse()
-            .map_err(|_| EgressError::new(Cause::BadAnswer, "", "the address can't be read"))?;
+        let allowed = &self.settings.hosts[&self.flow];
+        let uri = within(request.url, allowed)
+            .map_err(|outside| outside.into_error(self.flow, allowed))?;
         let host = uri.host().unwrap_or_default().to_owned();
         let connections = self.connections();
         let deadlines = &self.settings.deadlines;

@@ -67,7 +67,7 @@ impl Names {
         })
     }
 
-    fn new(
+    pub(super) fn new(
         clock: Arc<dyn Clock>,
         lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {

@@ -11,6 +11,7 @@ use crate::config::HttpsUrl;
 use crate::digest::Digest;
 use crate::identity::Secret;
 use crate::units::ByteSize;
+use crate::wan::egress::{OutsideContract, within};
 
 /// Of documents that name none.
 const PRIORITY: u8 = 5;
@@ -42,9 +43,9 @@ pub(super) enum RefuseMediaError {
     /// Not JSON, or a field is missing or of another kind.
     #[error("not a media document: {0}")]
     Shape(String),
-    /// Not below the media host.
-    #[error("its address is not on the media host")]
-    Host,
+    /// Not on the media host.
+    #[error("its address is refused: {0}")]
+    Outside(#[from] OutsideContract),
     /// Larger than one blob may be.
     #[error("it has {size}, more than {limit}")]
     TooLarge { size: ByteSize, limit: ByteSize },
@@ -85,9 +86,7 @@ pub(super) fn read(
         valid_until: Option<String>,
     }
     let document: Document = serde_json::from_slice(body).map_err(|error| shape(&error))?;
-    if !is_below(&document.url, media_url) {
-        return Err(RefuseMediaError::Host);
-    }
+    within(&document.url, media_url)?;
     if document.size > limit.as_u64() {
         return Err(RefuseMediaError::TooLarge {
             size: ByteSize::bytes(document.size),
@@ -163,20 +162,6 @@ pub(super) fn bare(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-/// Whether an address is on the media host.
-pub(in crate::wan) fn is_below(url: &str, media_url: &HttpsUrl) -> bool {
-    let Ok(uri) = url.parse::<ureq::http::Uri>() else {
-        return false;
-    };
-    let Some(authority) = uri.authority() else {
-        return false;
-    };
-    uri.scheme_str() == Some("https")
-        && !authority.as_str().contains('@')
-        && authority.host().eq_ignore_ascii_case(media_url.host())
-        && authority.port_u16().unwrap_or(443) == media_url.port()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,7 +231,11 @@ mod tests {
             "/a",
             "file:///etc/passwd",
         ] {
-            assert_eq!(check(url, 1), Err(RefuseMediaError::Host), "{url}");
+            let refused = check(url, 1);
+            assert!(
+                matches!(refused, Err(RefuseMediaError::Outside(_))),
+                "{url}"
+            );
         }
     }
 

@@ -161,6 +161,7 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wan::egress::OutsideContract;
 
     fn stored(id: &str, body: &str) -> Stored {
         Stored {
@@ -230,9 +231,10 @@ mod tests {
     fn refused_documents_are_counted_and_the_first_are_named() {
         let mut refused = Refused::default();
         for id in ["a", "b", "c", "d", "e"] {
-            refused.add(id, &RefuseMediaError::Host);
+            let asked = "evil.example:443".to_owned();
+            refused.add(id, &OutsideContract { asked }.into());
         }
-        let host = "its address is not on the media host";
+        let host = "its address is refused: evil.example:443 is no host this shop was opened for";
         let detail = format!("a: {host}; b: {host}; c: {host}; and 2 more");
         assert_eq!(refused.detail(), detail);
     }

@@ -42,6 +42,7 @@ fn bench_of_heads(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> B
     let mut config = Config::from_layers(&[]).unwrap();
     config.store.data_dir = dir.path().to_owned();
     config.wan.ca_files = vec![host.ca_file.clone()];
+    config.wan.api_url = host.https();
     config.wan.token = Secret::new("token");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
@@ -49,7 +50,7 @@ fn bench_of_heads(mut answer: impl FnMut(&str) -> Vec<u8> + Send + 'static) -> B
     let time = PlatformTime::new(Arc::clone(&clock));
     let api = Api::new(
         Egress::new(&config.wan, &time).0.client(FlowId::Api),
-        &crate::config::HttpsUrl::parse(&host.url).unwrap(),
+        &config.wan.api_url,
         Credentials::from_settings("shop 1", &config.wan),
         time,
     );

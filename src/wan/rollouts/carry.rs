@@ -123,10 +123,6 @@ impl Rollouts {
             }
             Ok(Fetched::Paused) => {}
             Ok(Fetched::Another(why)) => self.miss(why)?,
-            Err(FetchBundleError::Elsewhere(_)) => {
-                let why = result.err().map(|error| error.to_string());
-                self.end(false, why.unwrap_or_default())?;
-            }
             Err(FetchBundleError::Egress(error)) => return self.refused(error),
             Err(FetchBundleError::Room(error)) => {
                 tracing::warn!(event = "rollouts.no_room", error = chain(&error));
@@ -161,7 +157,8 @@ impl Rollouts {
             Cause::NotFound | Cause::Gone | Cause::Refused | Cause::TooLarge
         );
         self.refusals = if for_good { self.refusals + 1 } else { 0 };
-        if self.refusals >= MAX_REFUSALS {
+        // Where the platform leads out of the contract, no second try leads elsewhere.
+        if self.refusals >= MAX_REFUSALS || error.cause == Cause::OutsideContract {
             self.refusals = 0;
             self.end(false, format!("the bundle can't be had: {error}"))?;
             return Ok(Next::Again);

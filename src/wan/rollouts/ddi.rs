@@ -13,7 +13,7 @@ use crate::identity::Secret;
 use crate::units::ByteSize;
 use crate::wan::contract::FlowId;
 use crate::wan::credentials::Credentials;
-use crate::wan::egress::{Answer, Cause, Client, EgressError, Request, bad_answer, no_credentials};
+use crate::wan::egress::{Answer, Client, EgressError, Request, bad_answer, no_credentials};
 use crate::wan::sas::percent_encoded;
 use crate::wan::time::PlatformTime;
 
@@ -78,16 +78,8 @@ impl Ddi {
         self.read(&self.base())
     }
 
-    /// Reads what a link of an answer leads to; a link away from the API's host is no answer of the platform.
-    pub(super) fn follow<T: DeserializeOwned>(&self, href: &str) -> Result<T, EgressError> {
-        match self.places.of(href) {
-            Place::Api => self.read(href),
-            Place::Media | Place::NotHttps => Err(elsewhere("another place than the API's host")),
-            Place::Elsewhere(host) => Err(elsewhere(&host)),
-        }
-    }
-
-    fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, EgressError> {
+    /// Reads what `url` leads to: the API itself, or a link of its answer. The door follows no link away from its host.
+    pub(super) fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, EgressError> {
         let version = self.credentials.version();
         let authorization = self.authorization()?;
         let headers = [
@@ -208,12 +200,13 @@ impl Ddi {
             }
         }
         match self.places.of(url) {
-            Place::Api => {
+            Ok(Place::Api) => {
                 let authorization = self.authorization()?;
                 headers.push(("authorization", authorization.expose()));
                 self.send(Method::GET, url, &headers, None)
             }
-            Place::Media => {
+            // And any other place, which the door refuses.
+            Ok(Place::Media) | Err(_) => {
                 let sas = self.credentials.media_sas();
                 let signed = sas
                     .filter(|_| !url.contains('?'))
@@ -226,15 +219,6 @@ impl Ddi {
                     hold: Duration::ZERO,
                 })
             }
-            Place::Elsewhere(host) => Err(elsewhere(&host)),
-            Place::NotHttps => Err(elsewhere("a place without HTTPS")),
         }
     }
-}
-
-/// An answer that leads out of the contract is what a network's login page does.
-fn elsewhere(host: &str) -> EgressError {
-    let mut error = bad_answer(FlowId::Api, format!("the answer leads to {host}"));
-    error.cause = Cause::Redirected;
-    error
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::HttpsUrl;
 use crate::digest::Digest;
+use crate::wan::egress::{OutsideContract, within};
 
 /// Ids and versions longer than this are nothing an operator has typed.
 const MAX_NAME_CHARS: usize = 128;
@@ -154,12 +155,12 @@ pub(super) enum UnusableOrder {
     Version,
     #[error("{0} has no SHA-256")]
     NoHash(String),
-    #[error("{0} has no download link over HTTPS")]
+    #[error("{0} has no download link")]
     NoLink(String),
     #[error("the bundle has {size} bytes, more than the {limit} that are allowed")]
     TooLarge { size: u64, limit: u64 },
-    #[error("the bundle lies on {0}, which is no host this shop was opened for")]
-    ElsewhereIsRefused(String),
+    #[error("the bundle's address is refused: {0}")]
+    Outside(#[from] OutsideContract),
 }
 
 impl DeploymentDocument {
@@ -219,22 +220,17 @@ impl DeploymentDocument {
         // `download-http` is the plain one, where a hawkBit offers it.
         let link = artifact.links.get("download");
         let link = link.ok_or_else(|| UnusableOrder::NoLink(name()))?;
-        match places.of(&link.href) {
-            Place::Api | Place::Media => Ok((
-                version.to_owned(),
-                Artifact {
-                    size: artifact.size,
-                    sha256,
-                    url: link.href.clone(),
-                },
-            )),
-            Place::Elsewhere(host) => Err(UnusableOrder::ElsewhereIsRefused(host)),
-            Place::NotHttps => Err(UnusableOrder::NoLink(name())),
-        }
+        places.of(&link.href)?;
+        let artifact = Artifact {
+            size: artifact.size,
+            sha256,
+            url: link.href.clone(),
+        };
+        Ok((version.to_owned(), artifact))
     }
 }
 
-/// The places that an answer's links may lead to.
+/// The places that a bundle may come from.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) api: HttpsUrl,
@@ -248,32 +244,13 @@ pub(super) enum Place {
     Api,
     /// The media host, to which no credential of the API goes.
     Media,
-    /// A host outside the contract.
-    Elsewhere(String),
-    /// Not over HTTPS.
-    NotHttps,
 }
 
 impl Places {
-    pub(super) fn of(&self, url: &str) -> Place {
-        let Some(rest) = url.strip_prefix("https://") else {
-            return Place::NotHttps;
-        };
-        let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-        let is = |known: &HttpsUrl| {
-            let (known, asked) = (known.authority(), authority);
-            let plain = |text: &str| text.strip_suffix(":443").unwrap_or(text).to_owned();
-            plain(known).eq_ignore_ascii_case(&plain(asked))
-        };
-        if is(&self.api) {
-            Place::Api
-        } else if is(&self.media) {
-            Place::Media
-        } else {
-            // Only the host: what stands before an @ may be a secret.
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            Place::Elsewhere(host.chars().take(MAX_NAME_CHARS).collect())
-        }
+    /// Where `url` is; an address away from both is refused.
+    pub(super) fn of(&self, url: &str) -> Result<Place, OutsideContract> {
+        let media = |_| within(url, &self.media).map(|_| Place::Media);
+        within(url, &self.api).map(|_| Place::Api).or_else(media)
     }
 }
 
@@ -372,24 +349,21 @@ mod tests {
             UnusableOrder::NoHash("a.raucb".into())
         );
         for (href, host) in [
-            ("https://evil.example/a", "evil.example"),
-            ("https://api.example@evil.example/a", "evil.example"),
+            ("https://evil.example/a", "evil.example:443"),
             ("https://api.example:8443/a", "api.example:8443"),
-            ("https://media.example/a", "media.example"),
-            (
-                "https://api.example.evil.example\\@api.example/a",
-                "api.example.evil.example",
-            ),
+            ("https://media.example/a", "media.example:443"),
+            ("http://api.example/a", "api.example:80"),
         ] {
-            let error = refused(json!([artifact("a.raucb", href)]));
-            assert_eq!(
-                error,
-                UnusableOrder::ElsewhereIsRefused(host.into()),
-                "{href}"
+            let error = refused(json!([artifact("a.raucb", href)])).to_string();
+            assert!(
+                error.contains(&format!(": {host} is no host")),
+                "{href}: {error}"
             );
         }
-        let plain = json!([artifact("a.raucb", "http://api.example/a")]);
-        assert_eq!(refused(plain), UnusableOrder::NoLink("a.raucb".into()));
+        let mut linkless = artifact("a.raucb", "");
+        linkless["_links"] = json!({"download-http": {"href": "https://api.example/a"}});
+        let error = refused(json!([linkless]));
+        assert_eq!(error, UnusableOrder::NoLink("a.raucb".into()));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Rollouts {
         let Some(action_id) = action_of(href) else {
             return Ok(());
         };
-        let document: DeploymentDocument = self.ddi.follow(href)?;
+        let document: DeploymentDocument = self.ddi.read(href)?;
         let (consent, why) = match self.judged(&document, standing) {
             Ok(Judged {
                 ends: Some((false, why)),
@@ -105,7 +105,7 @@ impl Rollouts {
                 return Ok(());
             }
         }
-        let document: DeploymentDocument = self.ddi.follow(href)?;
+        let document: DeploymentDocument = self.ddi.read(href)?;
         if document.id() != action_id {
             tracing::warn!(
                 event = "rollouts.order_confused",

@@ -366,6 +366,15 @@ mod tests {
             .iter()
             .map(|(_, host)| host.host.ca_file.clone())
             .collect();
+        for (flow, host) in hosts {
+            let url = match flow {
+                FlowId::Api => &mut config.wan.api_url,
+                FlowId::Bus => &mut config.wan.bus_url,
+                FlowId::Media => &mut config.wan.media_url,
+                FlowId::Logs | FlowId::Support => panic!("never asked for the time"),
+            };
+            *url = host.host.https();
+        }
         let floor = Floor {
             at_ms: Timestamp::now().as_millisecond() - floor_days * DAY_MS,
             unsure_since_ms: None,
@@ -485,9 +494,9 @@ mod tests {
             assert_eq!(bench.quality(), Quality::Floor, "{head}");
         }
         // A router's own certificate: its authority is not ours, at whatever time.
-        let (ours, router) = (host(&plain, "200 OK"), host(&plain, "200 OK"));
-        let mut bench = bench("1970-01-01T00:00:00Z", 30, &[(FlowId::Bus, &ours)]);
-        bench.work.parts.hosts[0].1 = format!("{}/", router.host.url);
+        let (ours, mut router) = (host(&plain, "200 OK"), host(&plain, "200 OK"));
+        router.host.ca_file.clone_from(&ours.host.ca_file);
+        let mut bench = bench("1970-01-01T00:00:00Z", 30, &[(FlowId::Bus, &router)]);
         bench.round().unwrap();
         assert_eq!(bench.quality(), Quality::Floor);
         assert!(

@@ -7,6 +7,7 @@ mod bus;
 mod check;
 mod claims;
 mod enrol;
+mod foreign_host;
 mod ingress;
 mod kill;
 mod line;

@@ -30,14 +30,18 @@ fn ask(
         .iter()
         .map(|file| format!("\"{}\"", file.display()))
         .collect();
-    let text = format!("{settings}[wan.trust]\nca_files = [{}]\n", files.join(","));
+    let port = platform.text("api_url").rsplit_once(':').unwrap().1;
+    let url = format!("https://{host}:{port}");
+    let text = format!(
+        "[wan]\napi_url = \"{url}\"\n{settings}[wan.trust]\nca_files = [{}]\n",
+        files.join(",")
+    );
     let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
     let (egress, problems) = Egress::new(&config.wan, &PlatformTime::of_system());
     assert!(problems.is_empty(), "{problems:?}");
-    let port = platform.text("api_url").rsplit_once(':').unwrap().1;
     let request = Request {
         method: Method::GET,
-        url: &format!("https://{host}:{port}/"),
+        url: &url,
         headers: &[],
         body: None,
         hold: Duration::ZERO,

@@ -6,7 +6,8 @@
 //! ```
 //! A step that fails ends the way; what follows is skipped and said so. It goes by sockets of its own instead of the HTTP
 //! client: what a proxy says in refusing, or who signed a certificate, is exactly what a client throws away. The rules are
-//! the same as for every request: the same proxy, trust and bypass list, TLS always verified, nothing but TCP 443.
+//! the same as for every request: the same proxy, trust and bypass list, TLS always verified. The address is none that
+//! anybody hands in: it is the flow's own, of the settings.
 
 mod expect;
 mod message;

@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::super::tls_peer::{Authority, HOST, Identity, intermediate, leaf, root, serve};
-use super::{Table, ask, door, door_with_a_doubted_clock, expired, named, of_the_future};
+use super::{Table, door, door_with_a_doubted_clock, expired, named, of_the_future};
 
 #[test]
 fn what_is_right_passes() {
@@ -32,7 +32,7 @@ fn what_is_right_passes() {
     // Whatever is offered beside: the box speaks HTTP/1.1.
     for alpn in [&["http/1.1"][..], &["h2", "http/1.1"]] {
         let address = serve(leaf(&root, &[], |_| {}), &[&TLS12, &TLS13], alpn);
-        assert_eq!(ask(&door(&root.pem(), address), HOST).unwrap(), 204);
+        assert_eq!(door(&root.pem(), HOST, address).outcome(), "204");
     }
 }
 
@@ -116,7 +116,7 @@ fn an_issuer_nobody_knows_is_told_from_one_who_steps_between() {
     table.row(unknown, "forged authority", || leaf(&forged, &[], |_| {}));
     table.end();
     let address = serve(leaf(&foreign, &[], |_| {}), &[&TLS13], &[]);
-    let error = ask(&door(&trusted.pem(), address), HOST).unwrap_err();
+    let error = door(&trusted.pem(), HOST, address).ask().err().unwrap();
     let evidence = error.evidence();
     let issuer = evidence.issuer.as_deref();
     assert_eq!(issuer, Some("Mall Inspector, Mall GmbH"));
@@ -250,8 +250,8 @@ fn with_a_clock_nobody_has_confirmed_a_certificate_out_of_its_time_tells_of_the_
     let root = root(|_| {});
     for change in [of_the_future as fn(&mut CertificateParams), expired] {
         let address = serve(leaf(&root, &[], change), &[&TLS13], &[]);
-        let client = door_with_a_doubted_clock(&root.pem(), address);
-        let error = ask(&client, HOST).unwrap_err();
+        let door = door_with_a_doubted_clock(&root.pem(), HOST, address);
+        let error = door.ask().err().unwrap();
         assert_eq!(error.cause.as_str(), "clock_skew", "{error}");
         assert!(error.evidence().skew_s.is_some());
     }

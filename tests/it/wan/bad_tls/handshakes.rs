@@ -12,7 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use super::super::tls_peer::{
     Authority, HOST, Identity, OpensslServer, accept, leaf, root, serve, speak,
 };
-use super::{Table, door, outcome};
+use super::{Table, door};
 
 fn openssl(dir: &Path, arguments: &[&str]) {
     let output = Command::new("openssl")
@@ -117,7 +117,7 @@ fn old_tls_and_weak_cryptography_are_refused() {
         let (certificate, key) = (file("leaf.pem"), file("leaf.key"));
         let shown = ["-cert", &certificate, "-key", &key];
         let server = OpensslServer::start(&[&shown[..], arguments].concat());
-        let seen = outcome(&door(&root.pem(), server.address), HOST);
+        let seen = door(&root.pem(), HOST, server.address).outcome();
         table.compare(expected, what, &seen);
     }
     table.end();
@@ -138,7 +138,7 @@ fn a_handshake_that_does_not_come_about_is_told_by_what_was_seen() {
     let root = root(|_| {});
     let mut table = Table::trusting(root.pem());
     let mut row = |expected: &str, what: &str, address| {
-        let seen = outcome(&door(&root.pem(), address), HOST);
+        let seen = door(&root.pem(), HOST, address).outcome();
         table.compare(expected, what, &seen);
     };
     row("tls_cut", "reset at once", accept(|stream| reset(&stream)));

@@ -13,51 +13,61 @@ use std::time::Duration;
 
 use comptoir::config::Config;
 use comptoir::wan::contract::FlowId;
-use comptoir::wan::egress::{Client, Egress, EgressError, Method, Request};
+use comptoir::wan::egress::{Answer, Client, Egress, EgressError, Method, Request};
 use comptoir::wan::time::PlatformTime;
 use rcgen::{CertificateParams, SanType, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
 
 use super::tls_peer::{HOST, Identity, proxy_to, serve};
 
-/// The door, trusting what `ca` holds, led to `target` by a proxy under every name, with a clock nobody has confirmed.
-fn door_with_a_doubted_clock(ca: &str, target: SocketAddr) -> Client {
+/// The door to `host`.
+struct Door {
+    client: Client,
+    url: String,
+}
+
+/// The door, trusting what `ca` holds, led to `target` by a proxy under whatever name, with a clock nobody has confirmed.
+fn door_with_a_doubted_clock(ca: &str, host: &str, target: SocketAddr) -> Door {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     fs::write(&file, ca).unwrap();
+    let url = format!("https://{host}");
     let text = format!(
-        "[wan.proxy]\nurl = \"{}\"\n[wan.trust]\nca_files = [\"{}\"]\n",
+        "[wan]\napi_url = \"{url}\"\n[wan.proxy]\nurl = \"{}\"\n[wan.trust]\nca_files = [\"{}\"]\n",
         proxy_to(target),
         file.display()
     );
     let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
     let (egress, problems) = Egress::new(&config.wan, &PlatformTime::of_system());
     assert!(problems.is_empty(), "{problems:?}");
-    egress.client(FlowId::Api)
+    let client = egress.client(FlowId::Api);
+    Door { client, url }
 }
 
 /// The same by a time that nobody doubts, so that a certificate out of its time is the certificate's fault.
-fn door(ca: &str, target: SocketAddr) -> Client {
-    let now_s = PlatformTime::of_system().now_s();
-    door_with_a_doubted_clock(ca, target).judging_at(now_s)
+fn door(ca: &str, host: &str, target: SocketAddr) -> Door {
+    let Door { client, url } = door_with_a_doubted_clock(ca, host, target);
+    let client = client.judging_at(PlatformTime::of_system().now_s());
+    Door { client, url }
 }
 
-fn ask(client: &Client, host: &str) -> Result<u16, EgressError> {
-    let request = Request {
-        method: Method::GET,
-        url: &format!("https://{host}/"),
-        headers: &[],
-        body: None,
-        hold: Duration::ZERO,
-    };
-    Ok(client.send(&request)?.status())
-}
+impl Door {
+    fn ask(&self) -> Result<Answer, EgressError> {
+        self.client.send(&Request {
+            method: Method::GET,
+            url: &self.url,
+            headers: &[],
+            body: None,
+            hold: Duration::ZERO,
+        })
+    }
 
-/// A status, or the code of what went wrong.
-fn outcome(client: &Client, host: &str) -> String {
-    match ask(client, host) {
-        Ok(status) => status.to_string(),
-        Err(error) => error.cause.as_str().to_owned(),
+    /// A status, or the code of what went wrong.
+    fn outcome(&self) -> String {
+        match self.ask() {
+            Ok(answer) => answer.status().to_string(),
+            Err(error) => error.cause.as_str().to_owned(),
+        }
     }
 }
 
@@ -86,7 +96,7 @@ impl Table {
     fn row(&mut self, expected: &str, what: &str, make: impl Fn() -> Identity) {
         for version in [&TLS12, &TLS13] {
             let address = serve(make(), &[version], &[]);
-            let seen = outcome(&door(&self.ca, address), self.host);
+            let seen = door(&self.ca, self.host, address).outcome();
             self.compare(expected, &format!("{what} ({:?})", version.version), &seen);
         }
     }
