@@ -22,12 +22,13 @@ use tracing::{debug, info, warn};
 use super::courier::{Bells, Courier};
 use super::handshake::CommandKey;
 use super::links::{LinkState, Links};
+use super::presence::{self, Presence};
 use crate::clock::Clock;
 use crate::config::DevicesConfig;
 use crate::identity::BoxIdentity;
 use crate::lan::discovery::Sighting;
 use crate::shutdown::Shutdown;
-use crate::store::orders::WorkWaiting;
+use crate::store::orders::{Lane, WorkWaiting};
 use crate::store::{Store, StoreEvent};
 use crate::telemetry::{Code, Telemetry};
 
@@ -117,6 +118,9 @@ pub struct Dispatch {
     release_after: Duration,
     /// When a command was last given up.
     expired_at: Option<Instant>,
+    /// Who the platform was told is lost.
+    presence: Presence,
+    lost_after: Duration,
 }
 
 impl Dispatch {
@@ -141,6 +145,8 @@ impl Dispatch {
             crowded: false,
             release_after: RELEASE_AFTER,
             expired_at: None,
+            presence: Presence::default(),
+            lost_after: UNREACHABLE_SHOWS_AFTER,
         };
         (dispatch, handle)
     }
@@ -150,6 +156,15 @@ impl Dispatch {
     pub fn releasing_after(self, wait: Duration) -> Self {
         Self {
             release_after: wait,
+            ..self
+        }
+    }
+
+    /// Says that a device cannot be reached after `wait`, in place of half a minute.
+    #[must_use]
+    pub fn telling_after(self, wait: Duration) -> Self {
+        Self {
+            lost_after: wait,
             ..self
         }
     }
@@ -259,6 +274,7 @@ impl Dispatch {
         self.crowded = crowded;
         self.release(&work).await;
         self.tell(&work);
+        self.tell_platform();
         work
     }
 
@@ -409,11 +425,37 @@ impl Dispatch {
             }
             None => {}
         }
-        let gone = self.links.unreachable_for(UNREACHABLE_SHOWS_AFTER);
+        let gone = self.links.unreachable_for(self.lost_after);
         if gone.is_empty() {
             conditions.clear(Code::DeviceUnreachable);
         } else {
             conditions.raise(Code::DeviceUnreachable, gone.join(", "), now_ms);
+        }
+    }
+
+    /// Tells the platform who is lost and who is back. Not waited for: what finds no room on the disk is said there.
+    fn tell_platform(&mut self) {
+        let (links, devices) = (&self.links, &self.parts.store.devices);
+        let gone = links.unreachable_for(self.lost_after);
+        let now_ms = self.parts.clock.wall_ms();
+        let turns = self.presence.turns(&gone, now_ms, |device_id, since_ms| {
+            let device = devices.by_id(device_id)?;
+            let beaten = device.seen_at_ms.is_some_and(|seen_ms| seen_ms > since_ms);
+            Some(beaten || links.is_of_use(device_id))
+        });
+        for (device_id, turn) in turns {
+            info!(
+                event = "devices.presence_changed",
+                device_id,
+                turn = turn.kind()
+            );
+            let Some(device) = devices.by_id(&device_id) else {
+                continue;
+            };
+            if let Some(body) = presence::body(&device_id, &device.role) {
+                let orders = &self.parts.store.orders;
+                drop(orders.outbox_push(Lane::Events, turn.kind(), body));
+            }
         }
     }
 }

@@ -122,6 +122,14 @@ impl Links {
         self.of(device_id) == Some(LinkState::Connected)
     }
 
+    /// Connected, and took what it was given since it last could not be reached.
+    pub(super) fn is_of_use(&self, device_id: &str) -> bool {
+        let table = self.lock();
+        table
+            .get(device_id)
+            .is_some_and(|entry| entry.state == LinkState::Connected && entry.failing.is_none())
+    }
+
     /// Who cannot be reached, and when that was last tried.
     pub(super) fn unreachable(&self) -> Vec<(String, i64)> {
         self.lock()

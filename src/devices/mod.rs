@@ -12,11 +12,13 @@
 //! | [`handshake`] | the proofs of both sides and the session key, as pure functions |
 //! | [`wire`] | frames and messages: bytes in, values out, no input or output of its own |
 //! | `links` | how the box stands with each device |
+//! | `presence` | which devices the platform is told are lost, and back |
 
 mod courier;
 mod dispatch;
 pub mod handshake;
 mod links;
+mod presence;
 pub mod session;
 pub mod wire;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use comptoir::devices::LinkState;
-use comptoir::store::orders::OrderState;
+use comptoir::store::orders::{Lane, OrderState};
 use comptoir::telemetry::Code;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kitchen::{Kitchen, wait_for};
 use crate::shop::{Shop, identity, ok};
@@ -321,6 +321,41 @@ fn the_only_order_of_a_quiet_shop_leaves_a_lost_device_too() {
     assert_eq!(kitchen.wait_seen(1), ["o-1"]);
     assert_eq!(kitchen.lines()[0]["possible_duplicate"], true);
     assert_eq!(shop.wait_told(1), ok(&["o-1"]));
+}
+
+#[test]
+fn the_shop_and_the_platform_are_told_who_is_lost_and_who_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open_telling(dir.path());
+    let (mut kitchen, paired) = shop.kitchen(dir.path());
+    kitchen.kill();
+    shop.order("o-1");
+    let told = |count: usize| {
+        wait_for(&format!("{count} events of the device"), || {
+            let orders = &shop.store.orders;
+            let items = orders.outbox_due(Lane::Events, i64::MAX, 100).unwrap();
+            (items.len() == count).then_some(items)
+        })
+    };
+    let lost = told(1);
+    assert_eq!(lost[0].kind, "device.lost");
+    let body: Value = serde_json::from_str(lost[0].body.get()).unwrap();
+    let expected = json!({"device_id": paired.device_id, "role": "kitchen"});
+    assert_eq!(body, expected);
+    wait_for("the condition", || {
+        let conditions = &shop.telemetry.conditions;
+        conditions.holds(Code::DeviceUnreachable).then_some(())
+    });
+    shop.meet(&mut kitchen, &paired);
+    assert_eq!(kitchen.wait_seen(1), ["o-1"]);
+    let back = told(2).pop().unwrap();
+    assert_eq!(back.kind, "device.back");
+    let body: Value = serde_json::from_str(back.body.get()).unwrap();
+    assert_eq!(body, expected);
+    wait_for("the condition to end", || {
+        let conditions = &shop.telemetry.conditions;
+        (!conditions.holds(Code::DeviceUnreachable)).then_some(())
+    });
 }
 
 #[test]

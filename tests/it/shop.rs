@@ -46,6 +46,23 @@ impl Shop {
 
     /// With another patience for lost devices.
     pub fn open_releasing(dir: &Path, command_ttl: Duration, release_after: Duration) -> Self {
+        Self::dispatching(dir, command_ttl, |dispatch| {
+            dispatch.releasing_after(release_after)
+        })
+    }
+
+    /// Where a lost device is told at once.
+    pub fn open_telling(dir: &Path) -> Self {
+        Self::dispatching(dir, Duration::from_secs(3600), |dispatch| {
+            dispatch.telling_after(Duration::ZERO)
+        })
+    }
+
+    fn dispatching(
+        dir: &Path,
+        command_ttl: Duration,
+        patience: impl FnOnce(Dispatch) -> Dispatch,
+    ) -> Self {
         let config = StoreConfig {
             data_dir: dir.join("data"),
             catalogue_cache: ByteSize::mib(1),
@@ -79,8 +96,7 @@ impl Shop {
             .build()
             .unwrap();
         let shutdown = Shutdown::default();
-        let dispatch = dispatch.releasing_after(release_after);
-        runtime.spawn(dispatch.run(shutdown.clone()));
+        runtime.spawn(patience(dispatch).run(shutdown.clone()));
         Self {
             store,
             dispatch: handle,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use comptoir::clock::ManualClock;
 use comptoir::config::LanPort;
+use comptoir::store::orders::Lane;
 use comptoir::units::ByteSize;
 use serde_json::{Value, json};
 
@@ -43,6 +44,13 @@ fn the_code_pairs_a_device_that_then_gets_in() {
         ("Kiosk 1", "kiosk")
     );
     assert_eq!(device.address, Some([127, 0, 0, 1].into()));
+    // The platform learns of it, not of its secrets.
+    let told = served.store.orders.outbox_due(Lane::Events, i64::MAX, 10);
+    let told = &told.unwrap()[0];
+    assert_eq!(told.kind, "device.paired");
+    let body: Value = serde_json::from_str(told.body.get()).unwrap();
+    let expected = json!({"device_id": device.device_id, "role": "kiosk"});
+    assert_eq!(body, expected);
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Which devices are lost and which are back, for the platform: one event each time, in the lane of events.
+//!
+//! Lost is who could not be reached for a while, as the condition says; back is who was reached or heard since. What was
+//! told before a restart is not known after it: a device that is lost still is told once more.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// What became of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    Lost,
+    Back,
+}
+
+impl Turn {
+    /// Kind of the event.
+    pub(super) const fn kind(self) -> &'static str {
+        match self {
+            Self::Lost => "device.lost",
+            Self::Back => "device.back",
+        }
+    }
+}
+
+/// Body of an event of a device.
+pub(super) fn body(device_id: &str, role: &str) -> Option<Box<RawValue>> {
+    to_raw_value(&json!({"device_id": device_id, "role": role})).ok()
+}
+
+/// What was told. Bounded by the number of paired devices.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// Since when, in the box's time.
+    lost: BTreeMap<String, i64>,
+}
+
+impl Presence {
+    /// What is new, where `gone` cannot be reached, `heard` says whether a device was reached or heard after a time, and
+    /// `None` that there is no such device any more.
+    pub(super) fn turns(
+        &mut self,
+        gone: &[String],
+        now_ms: i64,
+        heard: impl Fn(&str, i64) -> Option<bool>,
+    ) -> Vec<(String, Turn)> {
+        let mut turns = Vec::new();
+        self.lost.retain(|device_id, since_ms| {
+            if gone.contains(device_id) {
+                return true;
+            }
+            match heard(device_id, *since_ms) {
+                Some(true) => {
+                    turns.push((device_id.clone(), Turn::Back));
+                    false
+                }
+                Some(false) => true,
+                None => false,
+            }
+        });
+        for device_id in gone {
+            if !self.lost.contains_key(device_id) {
+                self.lost.insert(device_id.clone(), now_ms);
+                turns.push((device_id.clone(), Turn::Lost));
+            }
+        }
+        turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_turn_is_told_once_and_back_only_who_was_heard() {
+        let mut presence = Presence::default();
+        let gone = ["a".to_owned()];
+        let named = |turn| vec![("a".to_owned(), turn)];
+        assert_eq!(presence.turns(&gone, 10, |_, _| None), named(Turn::Lost));
+        assert_eq!(presence.turns(&gone, 11, |_, _| Some(true)), []);
+        // Nobody tries to reach it any more, and it says nothing: still lost, and not told again when it is tried again.
+        assert_eq!(presence.turns(&[], 12, |_, since| Some(since > 10)), []);
+        assert_eq!(presence.turns(&gone, 13, |_, _| Some(false)), []);
+        assert_eq!(
+            presence.turns(&[], 14, |_, since| Some(since == 10)),
+            named(Turn::Back)
+        );
+        assert_eq!(presence.turns(&[], 15, |_, _| Some(true)), []);
+        // Who is no device any more is neither.
+        assert_eq!(presence.turns(&gone, 16, |_, _| None), named(Turn::Lost));
+        assert_eq!(presence.turns(&[], 17, |_, _| None), []);
+    }
+}
