@@ -9,6 +9,7 @@
 //! SIGTERM, SIGINT or the loss of the supervisor give one [`Shutdown`]; every part ends by itself, within a deadline.
 
 mod facts;
+mod state;
 mod updater;
 
 use std::io;
@@ -151,6 +152,10 @@ pub fn serve(
     if outgoing.support.is_some() {
         let facts = Facts::new(data_dir, asked_of(&config, refused));
         runtime.spawn(facts.tell(shutdown.clone()));
+    }
+    if let Some(period) = config.wan.push.telemetry_period {
+        let state = state::State::new(store.clone(), telemetry.clone());
+        runtime.spawn(state.tell(period, shutdown.clone()));
     }
     end_on_signals(&runtime, &shutdown)?;
     runtime.spawn(end_on_damage(store.clone(), shutdown.clone()));

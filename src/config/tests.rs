@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::units::ByteSize;
@@ -80,6 +81,18 @@ fn a_password_in_the_proxy_address_is_refused_without_repeating_it() {
         .to_string();
     assert!(text.contains("wan.proxy.password"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn telemetry_is_told_never_or_not_too_often() {
+    let push = |period: &str| {
+        let text = format!("[wan.push]\ntelemetry_period_s = {period}\n");
+        check(&text).map(|config| config.wan.push.telemetry_period)
+    };
+    assert_eq!(push("0").unwrap(), None);
+    assert_eq!(push("60").unwrap(), Some(Duration::from_secs(60)));
+    let text = push("59").unwrap_err().to_string();
+    assert!(text.contains("wan.push.telemetry_period_s"), "{text}");
 }
 
 #[test]

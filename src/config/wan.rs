@@ -177,6 +177,26 @@ pub struct PushConfig {
     pub enabled: bool,
     /// Events sent in one request at most.
     pub batch_items: u32,
+    /// From one telling of how the box is to the next; `None`: never.
+    pub telemetry_period: Option<Duration>,
+}
+
+/// Below this the telling itself would be what happens.
+const SHORTEST_TELEMETRY: Duration = Duration::from_secs(60);
+
+impl PushConfig {
+    fn check(reader: &mut Reader) -> Self {
+        let key = "wan.push.telemetry_period_s";
+        let period = reader.seconds(key, 0..=86_400);
+        if !period.is_zero() && period < SHORTEST_TELEMETRY {
+            reader.refuse(key, "is neither 0 nor at least 60");
+        }
+        Self {
+            enabled: reader.flag("wan.push.enabled"),
+            batch_items: reader.number("wan.push.batch_items", 1..=200),
+            telemetry_period: Some(period).filter(|period| !period.is_zero()),
+        }
+    }
 }
 
 impl WanConfig {
@@ -225,10 +245,7 @@ impl WanConfig {
                 wait: reader.seconds("wan.orders_feed.wait_s", 0..=60),
                 period: reader.seconds("wan.orders_feed.period_s", 1..=3600),
             },
-            push: PushConfig {
-                enabled: reader.flag("wan.push.enabled"),
-                batch_items: reader.number("wan.push.batch_items", 1..=200),
-            },
+            push: PushConfig::check(reader),
             media: MediaConfig::check(reader),
             rollouts: RolloutsConfig::check(reader),
             logs: LogsConfig::check(reader),

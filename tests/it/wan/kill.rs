@@ -117,6 +117,12 @@ fn a_box_killed_at_any_time_has_every_order_once_and_the_whole_catalogue() {
     eventually("the catalogue follows the feed", || {
         (platform.asked(&["/checksums\""]) > 0).then_some(())
     });
+    eventually("the platform is told how the box is", || {
+        let told = platform.events_of("box.state").pop()?;
+        let body = &told["event"]["body"];
+        let is_told = body["version"] == comptoir::version::running() && body["devices"] == 0;
+        (is_told && body["conditions"].is_array()).then_some(())
+    });
     drop(server);
 
     let config = Config::from_layers(&[(&site_file, &text)]).unwrap();
