@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::life;
 use super::read::limit;
 use super::schema::{TOMBSTONE_BOUND, TOMBSTONES_KEPT_MS};
 use super::{Catalogue, LIST_BOUND, PAGE_BYTES_BOUND};
@@ -67,7 +68,7 @@ pub struct ChangesPage {
 pub enum Changes {
     /// Here it goes on.
     Page(ChangesPage),
-    /// The cursor is of another generation or from before the horizon: start over without one.
+    /// The cursor is of another generation, from before the horizon or of a change that a power cut took: start over without one.
     Refetch,
 }
 
@@ -88,7 +89,8 @@ impl Catalogue {
             let last: i64 = fact(conn, "seq")?;
             let horizon_seq: i64 = fact(conn, "horizon_seq")?;
             let (from, began_at) = after.map_or((0, last), |cursor| (cursor.seq, cursor.began_at));
-            if from > last || from.max(began_at) < horizon_seq {
+            let is_lost = life::is_lost(conn, from)? || life::is_lost(conn, began_at)?;
+            if is_lost || from > last || from.max(began_at) < horizon_seq {
                 return Ok(Changes::Refetch);
             }
             let limit_to = limit_to.clamp(1, LIST_BOUND);

@@ -8,6 +8,7 @@ mod apply;
 mod aside;
 pub mod checksum;
 mod feed;
+mod life;
 mod price;
 mod read;
 mod schema;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rusqlite::Connection;
 use serde_json::value::RawValue;
+use tracing::warn;
 
 use super::check::Suspicion;
 use super::db::{self, OpenDatabaseError, Plan};
@@ -30,6 +32,9 @@ use super::readers::Readers;
 use super::room::Room;
 use super::writer::{Writer, WriterParts};
 use crate::clock::Clock;
+use crate::digest::hex;
+use crate::identity::random_bytes;
+use crate::telemetry::chain;
 use crate::units::ByteSize;
 
 pub use apply::Applied;
@@ -58,6 +63,23 @@ pub struct DocumentChange {
     pub version: i64,
     /// The document; `None` when it was deleted.
     pub data: Option<Box<RawValue>>,
+}
+
+/// Under which name this life of the database gives its numbers: the database's own, or one of its own when the disk does
+/// not take [`life::begin`]. Readers of the feed then start over; a box with a full disk must start all the same.
+fn generation(conn: &Connection) -> rusqlite::Result<String> {
+    let own = conn.query_row(
+        "SELECT value FROM facts WHERE name = 'generation'",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(match life::begin(conn) {
+        Ok(()) => own,
+        Err(error) => {
+            warn!(event = "store.numbers_unsure", error = &*chain(&error));
+            hex(&random_bytes::<6>())
+        }
+    })
 }
 
 /// Handle on `catalogue.db`. Clones share it.
@@ -112,13 +134,7 @@ impl Catalogue {
                 source,
             }
         };
-        let generation: String = conn
-            .query_row(
-                "SELECT value FROM facts WHERE name = 'generation'",
-                [],
-                |row| row.get(0),
-            )
-            .map_err(sqlite("read the generation of"))?;
+        let generation = generation(&conn).map_err(sqlite("read the generation of"))?;
         // A new database remembers deletions from now on.
         conn.execute(
             "UPDATE facts SET value = ?1 WHERE name = 'horizon_ms' AND value = 0",
