@@ -9,7 +9,8 @@
 //!   '<-- fetch the buckets that differ <----------'     (at once again, to see whether it helped)
 //! ```
 //! What is fetched is as new as Y or newer, so it replaces what is here whatever its version, and what is here and not
-//! there is deleted; the feed brings later changes once more.
+//! there is deleted; the feed brings later changes once more. Of a bucket that holds something unreadable nothing is deleted:
+//! what can't be read may be the newer state of any document here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -228,7 +229,7 @@ impl Pull {
             .catalogue
             .bucket_documents(collection, bucket)?
             .into_iter()
-            .filter(|(id, _)| !fetched.ids.contains(id))
+            .filter(|(id, _)| fetched.refused == 0 && !fetched.ids.contains(id))
             .map(|(id, version)| DocumentChange {
                 collection: collection.to_owned(),
                 id,
@@ -249,6 +250,7 @@ impl Pull {
 struct Fetched {
     ids: BTreeSet<String>,
     changed: usize,
+    refused: usize,
 }
 
 fn take_bucket(
@@ -262,12 +264,14 @@ fn take_bucket(
     loop {
         let item = items.next_item()?;
         let ends = item.is_none();
-        // What can't be kept was told when it first came.
-        if let Some(Item::Document(document)) = item.map(|placed| placed.item)
-            && document.collection == collection
-        {
-            fetched.ids.insert(document.id.clone());
-            batch.push(document);
+        match item.map(|placed| placed.item) {
+            Some(Item::Document(document)) if document.collection == collection => {
+                fetched.ids.insert(document.id.clone());
+                batch.push(document);
+            }
+            // It was told when it first came.
+            Some(Item::Refused(..)) => fetched.refused += 1,
+            Some(Item::Document(_)) | None => {}
         }
         if ends || batch.is_full() {
             let applied = catalogue.apply_repair(batch.take(report)).wait()?;
