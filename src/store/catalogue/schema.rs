@@ -12,7 +12,8 @@ pub const TOMBSTONES_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 pub const TOMBSTONE_BOUND: i64 = 200_000;
 
 // `seq` numbers changes for the local feed. `seen` holds the documents a running snapshot found unchanged; what it
-// wrote has a `seq` above its start, so together they are all it held. `documents.price` is the entry of `prices` that
+// wrote has a `seq` above its start, so together they are all it held; but for `switched`: what the box's own clock gave
+// a `seq` meanwhile (that one), and no snapshot held so far. `documents.price` is the entry of `prices` that
 // holds now, `dated` when it is to be looked at again (NULL: no date lies ahead).
 pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -42,6 +43,7 @@ pub(super) const MIGRATIONS: &[&str] = &["
 
     CREATE TABLE collections (name TEXT PRIMARY KEY, live INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE seen (doc INTEGER PRIMARY KEY);
+    CREATE TABLE switched (doc INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
     CREATE TABLE dated (doc INTEGER PRIMARY KEY, next_ms INTEGER);
     CREATE INDEX dated_next ON dated (next_ms) WHERE next_ms IS NOT NULL;
 

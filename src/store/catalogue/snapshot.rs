@@ -114,7 +114,7 @@ impl Catalogue {
         self.writer.submit(move |tx| {
             let run = fact::<i64>(tx, "run")?.unwrap_or(0) + 1;
             set_fact(tx, "run", run)?;
-            tx.conn.prepare_cached("DELETE FROM seen")?.execute([])?;
+            forget(tx)?;
             let begun = SnapshotRun {
                 run,
                 start_seq: fact(tx, "seq")?.unwrap_or(0),
@@ -204,8 +204,27 @@ fn text(value: &impl Serialize) -> String {
 fn forget(tx: &Tx<'_>) -> rusqlite::Result<()> {
     tx.conn.prepare_cached("DELETE FROM seen")?.execute([])?;
     tx.conn
+        .prepare_cached("DELETE FROM switched")?
+        .execute([])?;
+    tx.conn
         .prepare_cached("DELETE FROM facts WHERE name IN (?1, ?2)")?
         .execute([PLAN, PLACE])
+        .map(drop)
+}
+
+/// Sees to it that `doc`, which the box itself now gives the number `seq`, does not count as held by a running snapshot.
+pub(super) fn note_switched(tx: &Tx<'_>, doc: i64, seq: i64) -> rusqlite::Result<()> {
+    let plan: Option<String> = fact(tx, PLAN)?;
+    let Some(run) = plan.and_then(|plan| serde_json::from_str::<SnapshotRun>(&plan).ok()) else {
+        return Ok(());
+    };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO switched SELECT doc, ?2 FROM documents WHERE doc = ?1
+                AND (seq <= ?3 OR seq = (SELECT seq FROM switched WHERE doc = ?1))
+             ON CONFLICT DO UPDATE SET seq = excluded.seq",
+        )?
+        .execute((doc, seq, run.start_seq))
         .map(drop)
 }
 
@@ -235,7 +254,8 @@ fn unseen(tx: &Tx<'_>, start_seq: i64, after: i64) -> rusqlite::Result<Vec<Gone>
     tx.conn
         .prepare_cached(
             "SELECT doc, collection, id, version, CASE WHEN collection = ?3 THEN body END FROM documents
-             WHERE doc > ?2 AND seq <= ?1 AND body IS NOT NULL AND doc NOT IN (SELECT doc FROM seen)
+             WHERE doc > ?2 AND body IS NOT NULL AND doc NOT IN (SELECT doc FROM seen)
+                AND (seq <= ?1 OR EXISTS (SELECT 1 FROM switched s WHERE s.doc = documents.doc AND s.seq = documents.seq))
              ORDER BY doc LIMIT ?4",
         )?
         .query_map((start_seq, after, BARCODE_COLLECTION, SWEEP_SLICE), |row| {

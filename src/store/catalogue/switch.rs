@@ -11,6 +11,7 @@ use rusqlite::OptionalExtension;
 
 use super::Catalogue;
 use super::apply::{date, fact, priced, set_fact};
+use super::snapshot::note_switched;
 use crate::store::events::StoreEvent;
 use crate::store::readers::ReadError;
 use crate::store::writer::Reply;
@@ -81,6 +82,7 @@ impl Catalogue {
                 let new = priced.current.as_deref().map(str::as_bytes);
                 if new != old.as_deref() {
                     seq += 1;
+                    note_switched(tx, *doc, seq)?;
                     tx.conn
                         .prepare_cached("UPDATE documents SET seq = ?2, changed_ms = ?3, price = ?4 WHERE doc = ?1")?
                         .execute((doc, seq, now_ms, new))?;

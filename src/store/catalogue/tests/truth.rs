@@ -39,6 +39,33 @@ fn a_sweep_of_very_many_goes_in_several_transactions_and_only_the_last_sets_the_
 }
 
 #[test]
+fn a_price_that_is_switched_meanwhile_does_not_save_a_document_from_the_sweep() {
+    let bench = Bench::new();
+    let catalogue = bench.open().catalogue;
+    let body = r#"{"prices":[{"amount":"2"},{"amount":"1","valid_from":"2026-05-02T10:00:00Z","valid_until":"2026-05-03T10:00:00Z"}]}"#;
+    let old = ["gone", "same", "newer"].map(|id| product(id, 1, body));
+    catalogue.apply_page(old.into(), "c1").wait().unwrap();
+    let run = catalogue.begin_snapshot(plan("c2")).wait().unwrap();
+    let day = 24 * 3600 * 1000;
+    // Twice, so that the second switch finds what the first one noted.
+    for (days, ids) in [(1, ["same"].as_slice()), (2, &["newer"])] {
+        let now_ms = bench.now_ms() + days * day;
+        assert_eq!(catalogue.switch_prices(now_ms).wait().unwrap(), 3);
+        let held = ids.iter().map(|id| match *id {
+            "newer" => product(id, 2, "{}"),
+            _ => product(id, 1, body),
+        });
+        take(&catalogue, &run, held.collect());
+    }
+    assert_eq!(
+        catalogue.finish_snapshot(run).wait().unwrap(),
+        SnapshotEnd::Finished { swept: 1 }
+    );
+    let there = |id| catalogue.document("products", id).unwrap().is_some();
+    assert!(!there("gone") && there("same") && there("newer"));
+}
+
+#[test]
 fn checksums_follow_every_way_a_document_can_go() {
     let bench = Bench::new();
     let catalogue = bench.open().catalogue;
