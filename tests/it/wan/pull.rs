@@ -171,7 +171,8 @@ fn a_snapshot_goes_on_after_a_restart_of_the_box_and_anew_when_the_platform_drop
         let run = shop.store().catalogue.running_snapshot().unwrap()?;
         (run.place.offset > place.offset).then_some(())
     });
-    assert_eq!(shop.metric("comptoir_pull_resumed_total"), 1);
+    // More than once on a slow machine.
+    assert!(shop.metric("comptoir_pull_resumed_total") >= 1);
     assert_eq!(platform.asked(&["/snapshot\""]), 1);
     shop.stop();
 
