@@ -39,7 +39,18 @@ class Box:
     def wipe(self):
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
+    def check_settings(self):
+        """Ends the whole run, in the box's own words, when it refuses its settings: it would serve with others instead."""
+        command = [self.setup.binary, "setup", "import", "--from", str(self.dir), "--image-file", str(self.dir / "none")]
+        taken = self.dir / "taken"
+        shutil.rmtree(taken, ignore_errors=True)
+        taken.mkdir()
+        tried = subprocess.run([*command, "--site-file", str(taken / "site.toml")], capture_output=True, text=True)
+        if tried.returncode:
+            raise SystemExit(f"the box refuses {self.site_file}:\n{tried.stderr.strip()}")
+
     def start(self):
+        self.check_settings()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_from = self.log.stat().st_size if self.log.exists() else 0
         command = [self.setup.binary, "supervise", "--image-file", str(self.dir / "none"), "--site-file", str(self.site_file)]

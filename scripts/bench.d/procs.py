@@ -45,6 +45,17 @@ def io_counts(pid):
     return {name: int(value) for name, value in (line.split(":") for line in lines)}
 
 
+def core_waits(pid, name):
+    """Of the threads called `name`: seconds they waited for a core while they could run, and how often they had one."""
+    waited = turns = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            _, nanoseconds, times = (task / "schedstat").read_text().split()
+            waited += int(nanoseconds) / 1e9
+            turns += int(times)
+    return waited, turns
+
+
 def pinned(core):
     """For subprocess: runs the child on one core only."""
     return lambda: os.sched_setaffinity(0, {core})

@@ -4,12 +4,14 @@ The box is on one core, the platform's stand-in on the other. Theirs reads CSV f
 platform, unpacks, checks and parses JSON: the goal of the scoreboard knows that.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from statistics import median
 
 import procs
 import readers
@@ -17,7 +19,7 @@ from box import Box
 from report import HIGHER, LOWER, Row
 from stats import Ratio, run_pairs
 
-READ_PULLS = 4
+READ_PULLS = 4  # at least
 SETTLE_S = 3
 IDLE_S = 10
 MARK = "bench-pulled-by"
@@ -147,18 +149,20 @@ def measure(setup, report):
 
 def _readers_meanwhile(setup, report):
     """A device that reads what is there while the rest comes in, and the same device afterwards."""
-    busy, idle = [], []
-    for _ in range(READ_PULLS):
+    busy, idle, waits = [], [], {"during": [], "idle": []}
+    for _ in range(max(READ_PULLS, setup.few_pairs)):
         pulling = Box(setup, "read", setup.server_core)
         pulling.wipe()
         with pulling:
             pulling.first_answer()
             paths = readers.first_documents(pulling)
-            meanwhile = readers.read(pulling, paths, lambda: pulling.logged("pull.snapshot_finished"))
+            with _core_waits(pulling, waits["during"]):
+                meanwhile = readers.read(pulling, paths, lambda: pulling.logged("pull.snapshot_finished"))
             pulling.wait_logged("pull.snapshot_finished")
             time.sleep(SETTLE_S)
             end = time.monotonic() + IDLE_S
-            afterwards = readers.read(pulling, paths, lambda: time.monotonic() > end)
+            with _core_waits(pulling, waits["idle"]):
+                afterwards = readers.read(pulling, paths, lambda: time.monotonic() > end)
         busy.append(readers.p99_ms(meanwhile))
         idle.append(readers.p99_ms(afterwards))
     ratio = Ratio([a / b for a, b in zip(busy, idle)])
@@ -170,7 +174,18 @@ def _readers_meanwhile(setup, report):
             peer=f"{sorted(idle)[len(idle) // 2]:.2f} ms (idle)",
             ratio=ratio.text(),
             goal="<= 1.5 of idle",
-            note=f"one device, {1 / readers.PERIOD_S:.0f} GETs a second, constant rate; box on one core",
-            data={"during_ms": busy, "idle_ms": idle, "ratio": ratio.as_json()},
+            note=f"one device, {1 / readers.PERIOD_S:.0f} GETs a second, constant rate; box on one core, device and platform on"
+            f" the other, both times; LAN threads waited {median(waits['during']):.3f} ms for the core at each turn,"
+            f" idle {median(waits['idle']):.3f}",
+            data={"during_ms": busy, "idle_ms": idle, "ratio": ratio.as_json(), "lan_waits_ms": waits},
         )
     )
+
+
+@contextlib.contextmanager
+def _core_waits(box, means):
+    """Adds to `means` how long the server's LAN threads waited for a core at each turn meanwhile, in milliseconds."""
+    waited, turns = procs.core_waits(box.server_pid(), "lan")
+    yield
+    waited_then, turns_then = procs.core_waits(box.server_pid(), "lan")
+    means.append((waited_then - waited) / max(1, turns_then - turns) * 1e3)
