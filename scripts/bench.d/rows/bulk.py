@@ -24,6 +24,7 @@ def measure(setup, report):
     box.wipe()
     peak = {"pss": 0, "rss": 0, "anon": 0}
     with box:
+        box.first_answer()
         first = time.monotonic()
         while not box.logged("pull.snapshot_finished"):
             _look(box, peak)
