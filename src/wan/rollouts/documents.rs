@@ -46,7 +46,11 @@ impl Poll {
     pub(super) fn sleep(&self) -> Option<Duration> {
         let mut parts = self.config.polling.sleep.split(':').map(str::parse::<u64>);
         let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next()?);
-        let seconds = hours.ok()?.checked_mul(3600)? + minutes.ok()? * 60 + seconds.ok()?;
+        let (hours, minutes) = (
+            hours.ok()?.checked_mul(3600)?,
+            minutes.ok()?.checked_mul(60)?,
+        );
+        let seconds = hours.checked_add(minutes)?.checked_add(seconds.ok()?)?;
         parts.next().is_none().then(|| Duration::from_secs(seconds))
     }
 
@@ -309,6 +313,10 @@ mod tests {
         assert_eq!(poll.link("cancelAction"), None);
         let poor: Poll = serde_json::from_str("{}").unwrap();
         assert_eq!(poor.sleep(), None);
+        let most = format!("0:{0}:{0}", u64::MAX);
+        let endless = json!({"config": {"polling": {"sleep": most}}});
+        let endless: Poll = serde_json::from_value(endless).unwrap();
+        assert_eq!(endless.sleep(), None);
         assert_eq!(action_of("https://api.example/x/..%2f"), None);
     }
 

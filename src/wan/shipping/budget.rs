@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::replace_file;
+use crate::telemetry::chain;
 use crate::units::ByteSize;
 
 /// The file is written when this part of the budget has been used since, so some ten times a day: a box that starts again and
@@ -65,8 +67,8 @@ impl Budget {
             ..self.state
         };
         let text = serde_json::to_vec(&self.written).expect("two numbers are JSON");
-        if let Err(error) = fs::write(&self.path, text) {
-            tracing::debug!(event = "outgoing.budget_unwritten", %error);
+        if let Err(error) = replace_file(&self.path, &text, 0o600) {
+            tracing::debug!(event = "outgoing.budget_unwritten", error = &*chain(&error));
         }
     }
 

@@ -7,8 +7,10 @@ use crate::kitchen::wait_for;
 
 /// Each with a changed price and an order.
 const HOURS: u32 = 24;
-/// The way out is gone from this hour on, for one hour.
+/// The way out is gone from this hour on, for one hour; meanwhile the platform's feed forgets what the box has not read.
 const OUTAGE: u32 = 12;
+/// A version the box is to fetch, and no more than that.
+const VERSION: &str = "99.0";
 /// The server is killed in this hour.
 const DEATH: u32 = 15;
 
@@ -26,6 +28,11 @@ impl<'a> Day<'a> {
     /// From the first start to the evening.
     pub fn work(mut self) {
         self.town.control("POST", "documents/products", &products());
+        self.town.control(
+            "POST",
+            &format!("rollouts?version={VERSION}&urgency=download_only"),
+            &"v".repeat(300_000),
+        );
         self.town.start_box();
         self.enrol();
         self.town.start_kitchen();
@@ -80,7 +87,9 @@ impl<'a> Day<'a> {
         }
         if hour == OUTAGE {
             self.told_of_outage();
+            self.town.control("POST", "feed/forget", "");
             self.give_way_out_back();
+            self.all_is_fetched_anew();
             // Before the server is killed: what only its memory holds goes with it.
             self.support_is_told("the outage", "wan.api_unreachable");
         }
@@ -114,6 +123,17 @@ impl<'a> Day<'a> {
         wait_for("the outage is told", || {
             let (_, status) = self.town.ask_box(80, "GET", "/status.json", "", "")?;
             status.contains("wan.api_unreachable").then_some(())
+        });
+    }
+
+    fn all_is_fetched_anew(&self) {
+        wait_for("a second snapshot", || {
+            let requests = self.town.control("GET", "requests", "");
+            let begun = requests["last"].as_array()?.iter().filter(|request| {
+                let path = request["path"].as_str().unwrap_or_default();
+                path.ends_with("/snapshot")
+            });
+            (begun.count() >= 2).then_some(())
         });
     }
 
@@ -153,7 +173,7 @@ impl<'a> Day<'a> {
         assert!(answer.is_some());
     }
 
-    /// The platform has been told of every order's end, of logs and of the death; it was asked for new versions.
+    /// The platform has been told of every order's end, of logs and of the death; a new version was fetched.
     fn all_is_told(&self) {
         wait_for("every order's end", || {
             let events = self
@@ -166,9 +186,9 @@ impl<'a> Day<'a> {
             (logs.contains("orders.order_received") && logs.contains("daemon.serves")).then_some(())
         });
         self.support_is_told("the death", "supervisor.restart_told");
-        wait_for("new versions are asked for", || {
-            let requests = self.town.control("GET", "requests", "").to_string();
-            requests.contains("/controller/v1/").then_some(())
+        wait_for("the new version is fetched", || {
+            let rollouts = self.town.control("GET", "rollouts", "").to_string();
+            rollouts.contains("\"downloaded\"").then_some(())
         });
     }
 

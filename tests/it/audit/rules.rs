@@ -93,7 +93,7 @@ impl Rules {
             Load::Udp { from, to, .. } => {
                 let (here, beyond) = if ours { (*from, *to) } else { (*to, *from) };
                 if here == DISCOVERY || beyond == DISCOVERY {
-                    return Some("discovery");
+                    return there.is_some_and(in_shop).then_some("discovery");
                 }
                 (!self.proxied && beyond == 53 && is(ROUTER)).then_some("dns")
             }
@@ -101,7 +101,8 @@ impl Rules {
                 let (here, beyond) = if ours { (*from, *to) } else { (*to, *from) };
                 if LAN_PORTS.contains(&here) {
                     // Devices come to the box, never the box from there.
-                    return (!(ours && *opens)).then_some("lan");
+                    let is_lan = there.is_some_and(in_shop) && !(ours && *opens);
+                    return is_lan.then_some("lan");
                 }
                 if !ours && *opens {
                     return None;
@@ -116,6 +117,13 @@ impl Rules {
             Load::Other(_) => None,
         }
     }
+}
+
+/// An address of the shop's own network, or the broadcast in it.
+fn in_shop(address: IpAddr) -> bool {
+    let network = |text: &str| text.rsplit_once('.').unwrap().0.to_owned();
+    let everybody = IpAddr::from([255, 255, 255, 255]);
+    address == everybody || network(&address.to_string()) == network(BOX)
 }
 
 fn in_words(packet: &Packet) -> String {

@@ -90,7 +90,6 @@ pub fn store_failed(error: &StoreError) -> Reply {
     )
 }
 
-/// With the site's own token, or one that enrolment handed out for it.
 async fn is_authorized(
     request: &Request<Payload>,
     platform: &Arc<Platform>,
@@ -105,7 +104,12 @@ async fn is_authorized(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Ok(false);
     }
-    let (credential, known) = (credential.trim(), &platform.credentials);
+    knows(platform, credential.trim()).await
+}
+
+/// Whether this is the site's own token, or one that enrolment handed out for it.
+pub async fn knows(platform: &Arc<Platform>, credential: &str) -> Result<bool, StoreError> {
+    let known = &platform.credentials;
     Ok(
         credential == known.token
             || enrol::is_token_good(platform, credential, &known.site).await?,

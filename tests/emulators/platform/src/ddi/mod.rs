@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
-use crate::api::store_failed;
+use crate::api::{knows, store_failed};
 use crate::percent::segments;
 use crate::platform::Platform;
 use crate::serve::body::Payload;
@@ -50,12 +50,16 @@ struct Call<'a> {
 
 /// Answers one call.
 pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Reply {
-    if !is_authorized(&request, platform) {
-        return problem(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "no valid target or gateway token was given",
-        );
+    match is_authorized(&request, platform).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return problem(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "no valid target or gateway token was given",
+            );
+        }
+        Err(error) => return store_failed(&error),
     }
     let segments = segments(request.uri().path());
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -100,17 +104,19 @@ pub async fn answer(request: Request<Payload>, platform: &Arc<Platform>) -> Repl
     reply
 }
 
-/// `TargetToken` or `GatewayToken`; both are the site's token here.
-fn is_authorized(request: &Request<Payload>, platform: &Platform) -> bool {
+/// `TargetToken` or `GatewayToken`; both are what the API's token may be.
+async fn is_authorized(
+    request: &Request<Payload>,
+    platform: &Arc<Platform>,
+) -> Result<bool, StoreError> {
     let given = request
         .headers()
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    given
-        .and_then(|value| value.split_once(' '))
-        .is_some_and(|(scheme, token)| {
-            ["TargetToken", "GatewayToken"].contains(&scheme) && token == platform.credentials.token
-        })
+    match given.and_then(|value| value.split_once(' ')) {
+        Some(("TargetToken" | "GatewayToken", token)) => knows(platform, token).await,
+        _ => Ok(false),
+    }
 }
 
 fn not_found() -> Reply {
