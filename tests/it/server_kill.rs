@@ -327,3 +327,49 @@ fn pair(store: &Store) -> String {
     let paired = store.devices.pair(new).wait().unwrap();
     paired.token.expose().to_owned()
 }
+
+#[test]
+fn what_a_start_had_to_repair_and_to_leave_out_is_told_until_the_next_one() {
+    const TOLD: [&str; 3] = [
+        "config.site_refused",
+        "store.catalogue_rebuilt",
+        "store.orders_salvaged",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::new(dir.path());
+    server.start();
+    server.kill();
+    let site_file = dir.path().join("site.toml");
+    let image_file = dir.path().join("image.toml");
+    fs::rename(&site_file, &image_file).unwrap();
+    fs::write(&site_file, "[devices]\nno_such_key = 1\n").unwrap();
+    // The log of each, too: it has the first page again.
+    for name in [
+        "catalogue.db",
+        "catalogue.db-wal",
+        "orders.db",
+        "orders.db-wal",
+    ] {
+        let path = dir.path().join("data").join(name);
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(&[0x5a; 4096]).unwrap();
+    }
+    let conditions = |server: &mut Server| {
+        let mut command = Command::new(binary("comptoir"));
+        command.arg("--image-file").arg(&image_file);
+        server.start_by(command);
+        let (_, status) = server.ask(80, "GET", "/status.json", &[], "").unwrap();
+        server.kill();
+        let status: Value = serde_json::from_str(&status).unwrap();
+        status["conditions"].to_string()
+    };
+    let told = conditions(&mut server);
+    for code in TOLD {
+        assert!(told.contains(code), "{code}: {told}");
+    }
+    fs::write(&site_file, "").unwrap();
+    let told = conditions(&mut server);
+    for code in TOLD {
+        assert!(!told.contains(code), "{code}: {told}");
+    }
+}

@@ -230,15 +230,21 @@ pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
-/// One request on a connection of its own; the answer's status.
+/// Whether the server is ready, asked on a connection of its own; the answer's status.
 pub fn get(addr: SocketAddr) -> std::io::Result<u16> {
+    let answer = read(addr, "/readyz")?;
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    code.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+}
+
+/// The whole answer to one request on a connection of its own.
+pub fn read(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(
-        format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-    code.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    Ok(answer)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use bench::{Box, Load, get, signal, wait};
+use bench::{Box, Load, get, read, signal, wait};
 
 #[test]
 fn a_killed_server_is_replaced_under_load_and_no_connection_is_refused() {
@@ -24,6 +24,10 @@ fn a_killed_server_is_replaced_under_load_and_no_connection_is_refused() {
         load.wait_served(50);
     }
     assert_eq!(load.end(), 0, "connections were refused");
+    wait("the restart is told", || {
+        let status = read(this.addr("front"), "/status.json").unwrap();
+        status.contains("supervisor.server_restarted")
+    });
     let reasons = this.reasons();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(
