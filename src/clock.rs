@@ -21,6 +21,47 @@ pub trait Clock: Send + Sync + 'static {
     fn wall_ms(&self) -> i64 {
         self.wall().as_millisecond()
     }
+
+    /// What the age of a record is told by. As good as the wall clock, unless the clock knows better.
+    fn reckoning(&self) -> Reckoning {
+        Reckoning::by(self.wall_ms())
+    }
+}
+
+/// What the age of a record is told by, when nobody may vouch for the wall clock.
+///
+/// A clock that runs ahead must not make old what was stamped before it did. So a record that this start stamped goes by
+/// the wall clock, which stamped it, and an older one by the earliest that it can be now: it then lasts too long at
+/// worst, by as long as the box was off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reckoning {
+    /// Wall time.
+    pub now_ms: i64,
+    /// Stamps from here on are the wall clock's own.
+    pub since_ms: i64,
+    /// The present is not earlier than this; the wall time itself when that is vouched for.
+    pub earliest_ms: i64,
+}
+
+impl Reckoning {
+    /// By a wall clock that is right.
+    #[must_use]
+    pub fn by(now_ms: i64) -> Self {
+        Self {
+            now_ms,
+            since_ms: i64::MIN,
+            earliest_ms: now_ms,
+        }
+    }
+
+    /// A deadline that was set at `stamped_ms`, as the wall clock now counts.
+    #[must_use]
+    pub fn deadline(&self, stamped_ms: i64, deadline_ms: i64) -> i64 {
+        if stamped_ms >= self.since_ms {
+            return deadline_ms;
+        }
+        deadline_ms.saturating_add(self.now_ms.saturating_sub(self.earliest_ms).max(0))
+    }
 }
 
 /// No time before this is the present: this software was not made yet. 2026-01-01T00:00:00Z.
@@ -149,6 +190,19 @@ mod tests {
         clock.advance(Duration::from_secs(3600));
         assert_eq!(clock.wall_ms(), 3_600_000);
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn an_old_deadline_goes_by_the_earliest_time_and_a_new_one_by_the_clock() {
+        let ahead = Reckoning {
+            now_ms: 5000,
+            since_ms: 4000,
+            earliest_ms: 100,
+        };
+        assert_eq!(ahead.deadline(4000, 6000), 6000);
+        assert_eq!(ahead.deadline(50, 150), 5050, "50 ms are left of it");
+        assert_eq!(ahead.deadline(50, 90), 4990, "that is over all the same");
+        assert_eq!(Reckoning::by(5000).deadline(50, 150), 150);
     }
 
     #[test]

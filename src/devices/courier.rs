@@ -46,6 +46,9 @@ pub const IDLE_CLOSE: Duration = Duration::from_secs(60);
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// The box's time may move against what a device was told of it by so much; then the device is greeted anew.
+const TOLD_TIME_HOLDS_MS: u64 = 60_000;
+
 /// The longest wait after a failure.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -66,6 +69,8 @@ pub(super) struct Courier {
     bells: Arc<Bells>,
     backoff: Backoff,
     met: Option<Introduction>,
+    /// What the device was told of the time, less monotonic time.
+    told_base_ms: i64,
     /// Since the last wait something was recorded: the next failure is the first of a new row.
     progressed: bool,
 }
@@ -111,6 +116,7 @@ impl Courier {
             bells,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT).expect("1 s is less than 60 s"),
             met: None,
+            told_base_ms: 0,
             progressed: false,
         }
     }
@@ -175,6 +181,7 @@ impl Courier {
             device_id: &self.device_id,
             key: &CommandKey::new(device.command_key),
         };
+        self.told_base_ms = self.base_ms();
         let now_ms = to_wire_ms(self.parts.clock.wall_ms());
         let (mut session, introduction) =
             Session::shake_hands(stream, &parties, random_bytes(), now_ms).await?;
@@ -234,6 +241,12 @@ impl Courier {
             }
             if self.parts.store.devices.by_id(&self.device_id).is_none() {
                 return Ok(End::Gone);
+            }
+            // A device told of a time that was years ahead would take every command for late. The next greeting says
+            // the time anew; who has work is met again at once.
+            if self.base_ms().abs_diff(self.told_base_ms) > TOLD_TIME_HOLDS_MS {
+                info!(event = "devices.time_moved", device_id = %self.device_id);
+                return Ok(End::Idle);
             }
             let next = self
                 .parts
@@ -355,6 +368,13 @@ impl Courier {
         // The device's own words stay out of the log: they can name a customer.
         info!(event = "devices.command_done", device_id = %self.device_id, command_id = hex(&id), ?outcome);
         Ok(())
+    }
+
+    /// Wall time less monotonic time: moves only when the box learns that its time was wrong.
+    fn base_ms(&self) -> i64 {
+        let clock = &self.parts.clock;
+        let monotonic_ms = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        clock.wall_ms().saturating_sub(monotonic_ms)
     }
 
     fn note_progress(&mut self) {

@@ -222,9 +222,9 @@ impl Dispatch {
     }
 
     async fn handle_tick(&mut self, shutdown: &Shutdown) {
-        let now_ms = self.parts.clock.wall_ms();
+        let at = self.parts.clock.reckoning();
         for _ in 0..EXPIRY_SLICES {
-            match self.parts.store.orders.expire_commands(now_ms).await {
+            match self.parts.store.orders.expire_commands(at).await {
                 Ok(0) => break,
                 Ok(count) => {
                     warn!(event = "devices.commands_expired", count);

@@ -27,7 +27,7 @@ use super::disk::write_a_page;
 use super::events::{StoreEvent, StoreEvents};
 use super::job::{Job, Typed};
 pub use super::reply::Reply;
-use crate::clock::Clock;
+use crate::clock::{Clock, Reckoning};
 use crate::telemetry::chain;
 
 /// Jobs that may wait for a writer; one more is refused with [`WriteError::Busy`].
@@ -73,6 +73,8 @@ impl WriteError {
 pub(super) struct Tx<'c> {
     pub(super) conn: &'c Connection,
     pub(super) now_ms: i64,
+    /// What deadlines on the disk are judged by.
+    pub(super) reckoning: Reckoning,
     told: Vec<StoreEvent>,
     then: Vec<Box<dyn FnOnce() + Send>>,
     house_is_due: bool,
@@ -81,9 +83,14 @@ pub(super) struct Tx<'c> {
 impl<'c> Tx<'c> {
     /// For work in a transaction that no writer thread has begun: what it tells, nobody hears.
     pub(super) fn apart(conn: &'c Connection, now_ms: i64) -> Self {
+        Self::reckoned(conn, Reckoning::by(now_ms))
+    }
+
+    fn reckoned(conn: &'c Connection, reckoning: Reckoning) -> Self {
         Self {
             conn,
-            now_ms,
+            now_ms: reckoning.now_ms,
+            reckoning,
             told: Vec::new(),
             then: Vec::new(),
             house_is_due: false,
@@ -131,7 +138,8 @@ impl Ticket {
     }
 }
 
-/// Housekeeping of one database: a bounded slice of work in a transaction; true when there is more to do.
+/// Housekeeping of one database, told the earliest it can be now, so that a clock that runs ahead forgets nothing: a
+/// bounded slice of work in a transaction; true when there is more to do.
 pub(super) type Housekeeping = Box<dyn FnMut(&Connection, i64) -> rusqlite::Result<bool> + Send>;
 /// Called after each commit, outside any transaction.
 pub(super) type AfterCommit = Box<dyn FnMut(&Connection) + Send>;
@@ -328,7 +336,7 @@ impl Worker {
 
     fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Aftermath, WriteError> {
         let conn = &self.parts.conn;
-        let mut tx = Tx::apart(conn, self.parts.clock.wall_ms());
+        let mut tx = Tx::reckoned(conn, self.parts.clock.reckoning());
         let result = transact(&mut tx, batch, &self.parts.suspicion);
         if result.is_err() && !conn.is_autocommit() {
             // Fails only when SQLite has rolled back already.
@@ -380,17 +388,17 @@ impl Worker {
         self.commit_batch(vec![Box::new(Typed::new(work, reply))]);
     }
 
-    fn one_slice(&mut self, now_ms: i64) -> rusqlite::Result<bool> {
+    fn one_slice(&mut self, earliest_ms: i64) -> rusqlite::Result<bool> {
         // One transaction; without anything to do it writes nothing and costs no fsync.
         run(&self.parts.conn, "BEGIN IMMEDIATE")?;
-        let more = (self.parts.housekeeping)(&self.parts.conn, now_ms)?;
+        let more = (self.parts.housekeeping)(&self.parts.conn, earliest_ms)?;
         run(&self.parts.conn, "COMMIT")?;
         Ok(more)
     }
 
     fn keep_house(&mut self) -> Duration {
-        let now_ms = self.parts.clock.wall_ms();
-        match self.one_slice(now_ms) {
+        let earliest_ms = self.parts.clock.reckoning().earliest_ms;
+        match self.one_slice(earliest_ms) {
             Ok(true) => {
                 self.has_cleaned = true;
                 HOUSEKEEPING_SLICE_PAUSE

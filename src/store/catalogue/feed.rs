@@ -187,7 +187,11 @@ impl FromStr for FeedCursor {
 
 /// Forgets old deletions, a slice at a time, and gives space back; true when there is more to do.
 pub(super) fn keep_house(conn: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
-    let forgotten = forget(conn, now_ms - TOMBSTONES_KEPT_MS, TOMBSTONE_BOUND)?;
+    let forgotten = forget(
+        conn,
+        now_ms.saturating_sub(TOMBSTONES_KEPT_MS),
+        TOMBSTONE_BOUND,
+    )?;
     Ok(db::give_space_back(conn)? || forgotten)
 }
 

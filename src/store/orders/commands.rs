@@ -18,6 +18,7 @@ use super::idle::Idle;
 use super::outbox::{self, Lane};
 use super::view::find;
 use super::{LIST_BOUND, OrderRules, OrderState, Orders, ReadError, intake};
+use crate::clock::Reckoning;
 use crate::digest::hex;
 use crate::store::events::StoreEvent;
 use crate::store::writer::{Reply, Tx};
@@ -42,9 +43,9 @@ pub struct Command {
     pub order_id: String,
     /// The role it was issued for.
     pub role: String,
-    /// When it was issued, milliseconds since 1970.
+    /// When it was issued, milliseconds since 1970, as the clock now counts: the device compares it with the box's time.
     pub issued_at_ms: i64,
-    /// When it is no longer to be begun, milliseconds since 1970.
+    /// When it is no longer to be begun, by the same clock.
     pub expires_at_ms: i64,
     /// It may have reached this or another device before.
     pub possible_duplicate: bool,
@@ -165,13 +166,21 @@ impl Orders {
                     ..command
                 }));
             }
+            let Reckoning {
+                now_ms,
+                since_ms,
+                earliest_ms,
+            } = tx.reckoning;
             let oldest: Option<(i64, i64)> = tx
                 .conn
                 .prepare_cached(
-                    "SELECT key, sends FROM commands WHERE role = ?1 AND state = 0 AND expires_ms > ?2
+                    "SELECT key, sends FROM commands WHERE role = ?1 AND state = 0 
+                     AND expires_ms > CASE WHEN issued_ms < ?3 THEN ?4 ELSE ?2 END
                      ORDER BY key LIMIT 1",
                 )?
-                .query_row((&role, tx.now_ms), |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row((&role, now_ms, since_ms, earliest_ms), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
             let Some((key, sends)) = oldest else {
                 tx.once_durable(move || waits.waits(&of, &role));
@@ -245,24 +254,26 @@ impl Orders {
         })
     }
 
-    /// Gives up on commands that nobody has accepted by `now_ms`; how many. A bounded slice: call again while it is not
-    /// zero.
-    pub fn expire_commands(&self, now_ms: i64) -> Reply<usize> {
+    /// Gives up on commands that nobody has accepted in time, which `at` is the measure of; how many. A
+    /// bounded slice: call again while it is not zero.
+    pub fn expire_commands(&self, at: Reckoning) -> Reply<usize> {
         self.writer.submit(move |tx| {
             let late = tx
                 .conn
                 .prepare_cached(
                     // In the words of the partial indexes: what is closed is not looked at.
                     "SELECT c.key, c.state, c.device_id, o.order_id, p.value, c.sends
-                     FROM (SELECT * FROM commands WHERE state = 0 AND expires_ms <= ?1
+                     FROM (SELECT * FROM commands WHERE state = 0
                            UNION ALL
-                           SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3 AND expires_ms <= ?1) c
+                           SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3) c
                      JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
-                     ORDER BY c.key LIMIT ?2",
+                     WHERE c.expires_ms <= CASE WHEN c.issued_ms < ?2 THEN ?3 ELSE ?1 END
+                     ORDER BY c.key LIMIT ?4",
                 )?
-                .query_map((now_ms, EXPIRY_SLICE), |row| {
-                    Ok((held(row)?, row.get::<_, i64>(5)?))
-                })?
+                .query_map(
+                    (at.now_ms, at.since_ms, at.earliest_ms, EXPIRY_SLICE),
+                    |row| Ok((held(row)?, row.get::<_, i64>(5)?)),
+                )?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             for (held, sends) in &late {
                 let (outcome, detail) = if held.state == OPEN && *sends == 0 {
@@ -414,14 +425,15 @@ fn held_by(tx: &Tx<'_>, device_id: &str) -> rusqlite::Result<Option<Command>> {
              WHERE c.device_id = ?1 AND c.state IN (1, 2, 3) ORDER BY c.device_seq LIMIT 1",
         )?
         .query_row([device_id], |row| {
+            let (issued_at_ms, expires_at_ms) = (row.get(5)?, row.get(6)?);
             Ok(Command {
                 id: id(row.get(4)?, row.get(0)?),
                 seq: row.get::<_, i64>(1)?.unsigned_abs(),
                 kind: ORDER_KIND.to_owned(),
                 order_id: row.get(2)?,
                 role: row.get(3)?,
-                issued_at_ms: row.get(5)?,
-                expires_at_ms: row.get(6)?,
+                issued_at_ms: tx.reckoning.deadline(issued_at_ms, issued_at_ms),
+                expires_at_ms: tx.reckoning.deadline(issued_at_ms, expires_at_ms),
                 possible_duplicate: true,
                 accepted: row.get::<_, i64>(7)? == ACCEPTED,
                 body: row.get(8)?,

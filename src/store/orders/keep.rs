@@ -13,9 +13,9 @@ const SLICE: i64 = 500;
 /// Orders looked at in one slice, those unchanged for longest; what is open among them for a month is a handful.
 const LOOKED_AT: i64 = 2000;
 
-/// One slice; true when there is more to do.
+/// One slice, when it is `now_ms` at least; true when there is more to do.
 pub(super) fn keep_house(conn: &Connection, now_ms: i64) -> rusqlite::Result<bool> {
-    let forgotten = forget(conn, now_ms - KEPT_MS)?;
+    let forgotten = forget(conn, now_ms.saturating_sub(KEPT_MS))?;
     let mut dropped = false;
     for lane in Lane::ALL {
         dropped |= hold_bound(conn, lane, lane.bound(), now_ms)?;
@@ -94,7 +94,9 @@ pub(in crate::store) fn hold_bound(
     }
     let (fact, until_ms) = match lane {
         Lane::Telemetry => ("outbox_dropped", i64::MAX),
-        Lane::Orders | Lane::Receipts | Lane::Events => ("outbox_aged", now_ms - KEPT_MS),
+        Lane::Orders | Lane::Receipts | Lane::Events => {
+            ("outbox_aged", now_ms.saturating_sub(KEPT_MS))
+        }
     };
     let dropped = conn
         .prepare_cached(

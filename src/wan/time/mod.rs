@@ -9,7 +9,9 @@
 //! meanwhile does not matter. It is the [`Clock`] of every room, what TLS judges certificates by, and what signatures
 //! expire by. A small correction is taken where it is seen; a large one ([`NEAR`]) only by the [`worker`], which asks the
 //! hosts anew, checks that the new time lies inside the validity of their certificates, and moves what the store stamped
-//! meanwhile, so that a jump neither expires open commands nor forgets what is kept for 30 days.
+//! meanwhile, so that a jump neither expires open commands nor forgets what is kept for 30 days. Until two hosts have
+//! agreed, what an earlier start stamped is judged by the floor ([`Clock::reckoning`]): a clock that is ahead makes
+//! nothing old.
 
 pub mod floor;
 pub mod hand_over;
@@ -26,7 +28,7 @@ use serde::Serialize;
 
 use super::contract::FlowId;
 use super::egress::Answer;
-use crate::clock::{Clock, SystemClock, rfc3339};
+use crate::clock::{Clock, Reckoning, SystemClock, rfc3339};
 use floor::Floor;
 use vote::{Sample, Vote};
 
@@ -84,6 +86,8 @@ struct State {
     quality: Quality,
     /// The floor less the monotonic time at which it was taken: it rises with time.
     floor_base_ms: i64,
+    /// When this start began, monotonic: stamps since then are by our base.
+    started_ms: i64,
     samples: Vec<Sample>,
     /// Monotonic.
     confirmed_at: Option<Duration>,
@@ -154,6 +158,7 @@ impl PlatformTime {
                 Quality::Unset
             },
             floor_base_ms: floor_ms.saturating_sub(monotonic_ms),
+            started_ms: monotonic_ms,
             samples: Vec::new(),
             confirmed_at: None,
             good_at: Duration::ZERO,
@@ -269,10 +274,20 @@ impl PlatformTime {
             return None;
         }
         if delta_ms.unsigned_abs() > milliseconds(NEAR).unsigned_abs() {
+            let now_ms = milliseconds(now);
+            let unsure_since_ms = state
+                .unsure_since_ms
+                .unwrap_or(old_base_ms.saturating_add(now_ms));
+            // An earlier start may have had the right time, and its stamps are then in the past where they belong: only
+            // this start's go back, and what lies in the future.
+            let started_ms = old_base_ms.saturating_add(state.started_ms);
+            let not_before_ms = if delta_ms < 0 {
+                started_ms.min(vote.base_ms.saturating_add(now_ms))
+            } else {
+                i64::MIN
+            };
             return Some(Step {
-                since_ms: state
-                    .unsure_since_ms
-                    .unwrap_or(old_base_ms.saturating_add(milliseconds(now))),
+                since_ms: unsure_since_ms.max(not_before_ms),
                 delta_ms,
                 vote,
             });
@@ -394,6 +409,22 @@ impl Clock for PlatformTime {
 
     fn monotonic(&self) -> Duration {
         self.0.machine.monotonic()
+    }
+
+    fn reckoning(&self) -> Reckoning {
+        let monotonic_ms = self.monotonic_ms();
+        let state = self.lock();
+        let base_ms = self.0.base_ms.load(Ordering::Relaxed);
+        let now_ms = base_ms.saturating_add(monotonic_ms);
+        // The vote itself, not how old it is: what two agreed on drifts by seconds and jumps nowhere.
+        if state.quality == Quality::Good {
+            return Reckoning::by(now_ms);
+        }
+        Reckoning {
+            now_ms,
+            since_ms: base_ms.saturating_add(state.started_ms),
+            earliest_ms: state.floor_base_ms.saturating_add(monotonic_ms).min(now_ms),
+        }
     }
 }
 

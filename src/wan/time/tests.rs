@@ -139,6 +139,53 @@ fn a_large_correction_is_given_back_with_what_it_concerns() {
 }
 
 #[test]
+fn what_an_earlier_start_stamped_is_judged_by_the_floor_until_two_hosts_agree() {
+    let ahead_ms = NOW_MS + 54 * YEAR_MS;
+    let bench = bench(ahead_ms, NOW_MS);
+    bench.pass(60);
+    let reckoning = bench.time.reckoning();
+    assert_eq!(
+        (reckoning.now_ms, reckoning.since_ms, reckoning.earliest_ms),
+        (ahead_ms + 60_000, ahead_ms, NOW_MS + 60_000)
+    );
+    // One host alone may lie.
+    bench.says(FlowId::Api, NOW_MS + YEAR_MS);
+    let reckoning = bench.time.reckoning();
+    assert_eq!(reckoning.now_ms, NOW_MS + YEAR_MS);
+    assert_eq!(reckoning.since_ms, NOW_MS + YEAR_MS - 60_000);
+    assert_eq!(reckoning.earliest_ms, NOW_MS + 60_000);
+    bench.says(FlowId::Bus, NOW_MS + 60_000);
+    bench.says(FlowId::Media, NOW_MS + 60_000);
+    assert_eq!(bench.time.reckoning(), Reckoning::by(NOW_MS + 60_000));
+    // That word grows old, and jumps nowhere.
+    bench.pass(GOOD_LIFE.as_secs() + 60);
+    assert_eq!(bench.time.quality(), Quality::Weak);
+    assert_eq!(bench.time.reckoning(), Reckoning::by(bench.time.now_ms()));
+}
+
+#[test]
+fn a_step_back_moves_no_stamp_of_an_earlier_start_that_may_be_right() {
+    let at = Timestamp::from_millisecond(NOW_MS + 54 * YEAR_MS).unwrap();
+    let machine = Arc::new(ManualClock::at(at));
+    let floor = Floor {
+        at_ms: NOW_MS - YEAR_MS,
+        unsure_since_ms: Some(NOW_MS - 3_600_000),
+    };
+    let time = PlatformTime::above(floor, machine);
+    let sample = Sample {
+        flow: FlowId::Api,
+        base_ms: NOW_MS,
+        at: Duration::ZERO,
+    };
+    let step = time.consider(sample).unwrap();
+    assert_eq!(
+        (step.since_ms, step.delta_ms),
+        (NOW_MS, -54 * YEAR_MS),
+        "what lies ahead of the right time moves, the hour before it does not"
+    );
+}
+
+#[test]
 fn one_hosts_word_is_not_kept_as_a_floor_and_two_hosts_are() {
     let bench = bench(0, NOW_MS - YEAR_MS);
     bench.pass(60);

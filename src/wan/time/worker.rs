@@ -321,7 +321,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::clock::{ManualClock, SystemClock};
+    use crate::clock::{ManualClock, Reckoning, SystemClock};
     use crate::config::Config;
     use crate::store::orders::{InboxMessage, Source};
     use crate::wan::egress::Egress;
@@ -556,13 +556,16 @@ mod tests {
         let before = bench.store.orders.list(0, None, 10).unwrap().remove(0);
         bench.round().unwrap();
         assert!(bench.off_ms().abs() < 2000, "{}", bench.off_ms());
-        let expired = bench.store.orders.expire_commands(time.now_ms());
+        let expired = bench.store.orders.expire_commands(time.reckoning());
         assert_eq!(expired.wait().unwrap(), 0);
         let after = bench.store.orders.list(0, None, 10).unwrap().remove(0);
         let moved_ms = after.received_at_ms - before.received_at_ms;
         assert!((moved_ms - 300 * DAY_MS).abs() < 5000, "{moved_ms}");
         // In four hours it does expire: the stamps moved, they did not vanish.
-        let expired = bench.store.orders.expire_commands(time.now_ms() + DAY_MS);
+        let expired = bench
+            .store
+            .orders
+            .expire_commands(Reckoning::by(time.now_ms() + DAY_MS));
         assert_eq!(expired.wait().unwrap(), 1);
     }
 

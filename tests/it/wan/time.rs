@@ -4,16 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comptoir::clock::{Clock, ManualClock, SystemClock};
-use comptoir::store::orders::Lane;
-use comptoir::telemetry::Code;
+use comptoir::config::Config;
+use comptoir::devices::{Dispatch, DispatchParts};
+use comptoir::shutdown::Shutdown;
+use comptoir::store::devices::NewDevice;
+use comptoir::store::orders::{Lane, OrderState};
+use comptoir::telemetry::{Code, Telemetry};
 use comptoir::wan::time::Quality;
 use jiff::Timestamp;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use tokio::runtime::Runtime;
+
 use super::line::Line;
-use super::platform::{Platform, SOONER_THAN_A_PAUSE, eventually, within};
+use super::platform::{PATIENCE, Platform, SOONER_THAN_A_PAUSE, eventually, within};
 use super::shop::Shop;
+use crate::kitchen::Kitchen;
+use crate::shop::identity;
 
 /// A machine whose wall clock stands where it was set, while its monotonic time runs.
 struct StandingClock {
@@ -104,6 +112,100 @@ fn a_refusal_that_comes_when_the_time_is_known_already_is_not_taken_for_a_wrong_
         .filter(|line| line.contains("/messages/head") && line.contains("\"status\":401"));
     assert_eq!(refused.count(), 1, "{requests:?}");
     shop.is_over(Code::Unauthorized);
+}
+
+#[test]
+fn a_start_in_2080_without_the_internet_delivers_the_order_that_waited_once() {
+    let platform = Platform::start();
+    platform.load_products(1);
+    let mut shop = Shop::of(&platform).start();
+    shop.filled();
+    platform.order_again("closed", "message-1");
+    platform.order_again("waits", "message-2");
+    eventually("both orders come", || {
+        (shop.order_ids().len() == 2).then_some(())
+    });
+    let orders = &shop.store().orders;
+    let closed = orders.advance("closed", OrderState::Done, "till");
+    closed.wait().unwrap();
+    eventually("two hosts agree", || {
+        (shop.time().quality() == Quality::Good).then_some(())
+    });
+    shop.stop();
+
+    platform.set_offline(true);
+    let mut shop = shop.with_clock(StandingClock::at("2080-06-01T00:00:00Z"));
+    shop.start_again();
+    let dispatching = dispatching(&shop);
+    // Said by the tick that looks for what is late, after it did.
+    eventually("the order is seen to wait", || {
+        let conditions = &dispatching.telemetry.conditions;
+        conditions.holds(Code::NoDeviceForRole).then_some(())
+    });
+    let kitchen = kitchen(&shop);
+    assert_eq!(kitchen.wait_seen(1), ["waits"]);
+
+    platform.set_offline(false);
+    eventually("two hosts agree again", || {
+        (shop.time().quality() == Quality::Good).then_some(())
+    });
+    assert!(off_ms(&shop).abs() < 3000, "{}", off_ms(&shop));
+    // The broker gives both again, and an order that comes after them is the sign that they were seen.
+    platform.order_again("closed", "message-1");
+    platform.order_again("waits", "message-2");
+    platform.order_again("last", "message-3");
+    assert_eq!(kitchen.wait_seen(2), ["waits", "last"]);
+    let told = eventually("the platform is told", || {
+        let told = platform.events_of("command.done");
+        (told.len() == 2).then_some(told)
+    });
+    for told in told {
+        assert_eq!(told["event"]["body"]["outcome"], "ok", "{told}");
+    }
+    dispatching.shutdown.trigger();
+    dispatching.runtime.shutdown_timeout(PATIENCE);
+}
+
+/// What carries a shop's orders to its devices, running.
+struct Dispatching {
+    telemetry: Telemetry,
+    shutdown: Shutdown,
+    runtime: Runtime,
+}
+
+fn dispatching(shop: &Shop) -> Dispatching {
+    let telemetry = Telemetry::default();
+    let (dispatch, _handle) = Dispatch::new(DispatchParts {
+        store: shop.store().clone(),
+        identity: Arc::new(identity()),
+        config: Config::from_layers(&[]).unwrap().devices,
+        clock: Arc::new(shop.time()),
+        telemetry: telemetry.clone(),
+    });
+    let (runtime, shutdown) = (Runtime::new().unwrap(), Shutdown::default());
+    runtime.spawn(dispatch.run(shutdown.clone()));
+    Dispatching {
+        telemetry,
+        shutdown,
+        runtime,
+    }
+}
+
+/// A device for the shop's orders, which the box knows the address of.
+fn kitchen(shop: &Shop) -> Kitchen {
+    let device = NewDevice {
+        name: "Kitchen".into(),
+        role: "kitchen".into(),
+        address: None,
+    };
+    let devices = &shop.store().devices;
+    let paired = devices.pair(device).wait().unwrap();
+    let (dir, identity) = (shop.dir().join("kitchen"), identity());
+    let mut kitchen = Kitchen::paired(&dir, &paired, identity.id(), &identity.public_key());
+    let address = kitchen.start();
+    let known = devices.set_address(&paired.device_id, address.ip(), Some(address.port()));
+    assert!(known.wait().unwrap());
+    kitchen
 }
 
 #[test]

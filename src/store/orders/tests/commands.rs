@@ -1,6 +1,7 @@
 //! What commands promise.
 
 use super::*;
+use crate::clock::Reckoning;
 
 #[test]
 fn a_command_is_held_by_one_device_until_it_is_done() {
@@ -72,7 +73,13 @@ fn a_command_nobody_takes_expires_and_one_that_was_taken_does_not() {
         .unwrap()
         .unwrap();
     orders.command_sent(silent.id).wait().unwrap();
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
+    assert_eq!(
+        orders
+            .expire_commands(bench.clock.reckoning())
+            .wait()
+            .unwrap(),
+        0
+    );
     bench.days(1);
     assert!(
         orders
@@ -81,8 +88,20 @@ fn a_command_nobody_takes_expires_and_one_that_was_taken_does_not() {
             .unwrap()
             .is_none()
     );
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 2);
-    assert_eq!(orders.expire_commands(bench.now_ms()).wait().unwrap(), 0);
+    assert_eq!(
+        orders
+            .expire_commands(bench.clock.reckoning())
+            .wait()
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        orders
+            .expire_commands(bench.clock.reckoning())
+            .wait()
+            .unwrap(),
+        0
+    );
     let state = |order_id| orders.order(order_id).unwrap().unwrap().state;
     assert_eq!(state("o1"), OrderState::Accepted);
     assert_eq!(
@@ -166,13 +185,17 @@ fn nothing_done_for_every_command_reads_a_whole_table() {
     let bench = Bench::new();
     let store = bench.open();
     for _ in 0..2 {
-        store.orders.expire_commands(0).wait().unwrap();
+        store
+            .orders
+            .expire_commands(Reckoning::by(0))
+            .wait()
+            .unwrap();
     }
     let plan = store.orders.writer.submit(|tx| {
         let mut steps = Vec::new();
         for sql in [
-            "SELECT * FROM commands WHERE state = 0 AND expires_ms <= 1",
-            "SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3 AND expires_ms <= 1",
+            "SELECT * FROM commands WHERE state = 0 AND expires_ms <= CASE WHEN issued_ms < 2 THEN 3 ELSE 1 END",
+            "SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3 AND expires_ms <= CASE WHEN issued_ms < 2 THEN 3 ELSE 1 END",
             "SELECT key FROM commands WHERE role = 'x' AND state = 0 AND expires_ms > 1 ORDER BY key LIMIT 1",
             "SELECT c.key FROM commands c WHERE c.device_id = 'x' AND c.state IN (1, 2, 3) ORDER BY c.device_seq",
             "SELECT id FROM outbox WHERE lane = 1 AND parked = 0 AND due_ms <= 1 ORDER BY id LIMIT 1",

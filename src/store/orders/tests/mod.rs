@@ -1,5 +1,6 @@
 //! What orders promise, each promise a test.
 
+mod ahead;
 mod commands;
 mod inbox;
 mod outbox;
