@@ -35,7 +35,7 @@ use crate::identity::{dice, random_bytes};
 use crate::shutdown::Shutdown;
 use crate::store::WriteError;
 use crate::store::devices::Device;
-use crate::store::orders::{Command, MAX_ORDER_BYTES, Outcome};
+use crate::store::orders::{Command, CommandChanged, MAX_ORDER_BYTES, Outcome};
 
 // An order that is taken fits a command: there is nothing to find out at the device's door.
 const _: () = assert!(MAX_ORDER_BYTES <= BODY_LIMIT);
@@ -286,7 +286,10 @@ impl Courier {
         let mut accepted = command.accepted;
         let mut again = command.possible_duplicate;
         loop {
-            self.send(session, command, again).await?;
+            if self.send(session, command, again).await? != CommandChanged::Changed {
+                // It was given up meanwhile: the next one has waited long enough.
+                return Ok(());
+            }
             again = true;
             // A device that accepted before says so again, or is done: either way it has to say something soon.
             let mut until = in_time(self.parts.config.accept_timeout);
@@ -330,7 +333,7 @@ impl Courier {
         session: &mut Session<TcpStream>,
         command: &Command,
         again: bool,
-    ) -> Result<(), TripError> {
+    ) -> Result<CommandChanged, TripError> {
         // Claimed is on disk already, and whoever holds a claimed command again says "possible duplicate": the
         // command need not wait for this write.
         let marked = self.parts.store.orders.command_sent(command.id);
@@ -346,10 +349,10 @@ impl Courier {
                 body: &command.body,
             })
             .await?;
-        marked.await?;
+        let changed = marked.await?;
         debug!(event = "devices.command_sent", device_id = %self.device_id, command_id = hex(&command.id),
             seq = command.seq, again);
-        Ok(())
+        Ok(changed)
     }
 
     async fn record_done(

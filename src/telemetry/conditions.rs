@@ -147,8 +147,8 @@ codes! {
         "Orders wait, but no device is paired to take them.",
         "Des commandes attendent, mais aucun appareil n'est associé pour les recevoir.";
     OrdersExpired = "devices.orders_expired", Warning,
-        "An order was given up in the last hour: no device took it in time. Please check whether it was made.",
-        "Une commande a été abandonnée dans la dernière heure : aucun appareil ne l'a prise à temps. Vérifiez si elle a été préparée.";
+        "An order was given up in the last hour: no device took it, or said that it was done, in time. Please check whether it was made.",
+        "Une commande a été abandonnée dans la dernière heure : aucun appareil ne l'a prise, ou n'a dit l'avoir terminée, à temps. Vérifiez si elle a été préparée.";
     StoreRebuilt = "store.catalogue_rebuilt", Notice,
         "The product data were damaged and are being fetched again.",
         "Les données produits étaient abîmées et sont de nouveau chargées.";

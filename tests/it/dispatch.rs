@@ -194,6 +194,28 @@ fn a_command_nobody_took_in_time_is_never_executed_and_is_reported() {
 }
 
 #[test]
+fn a_device_that_accepts_and_never_finishes_holds_up_the_next_order_for_a_while_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = Shop::open_with(dir.path(), Duration::from_secs(20));
+    let (kitchen, _) = shop.kitchen(dir.path());
+    kitchen.faults(&json!({"done_delay_ms": 3_600_000}));
+    shop.order("o-stuck");
+    shop.wait_state("o-stuck", OrderState::Accepted);
+    let gone = "unknown".to_owned();
+    assert_eq!(shop.wait_told(1), [("o-stuck".to_owned(), gone)]);
+    wait_for("the shop to be told", || {
+        shop.telemetry
+            .conditions
+            .holds(Code::OrdersExpired)
+            .then_some(())
+    });
+    // What became of it, people have to say; the next one is taken.
+    shop.order("o-next");
+    shop.wait_state("o-next", OrderState::Accepted);
+    shop.wait_state("o-stuck", OrderState::Accepted);
+}
+
+#[test]
 fn a_command_that_comes_too_late_to_the_device_is_refused_by_it_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     // The device loses the command twice: when it comes for the third time, 1.5 s have passed at the least.

@@ -84,7 +84,7 @@ impl Shop {
                 order_role: "kitchen".into(),
                 command_ttl,
                 accept_timeout: Duration::from_secs(10),
-                done_timeout: Duration::from_secs(120),
+                done_timeout: (command_ttl / 10).min(Duration::from_secs(120)),
                 max_devices: 10,
             },
             clock,

@@ -5,6 +5,7 @@
 //!   │ ▲               │          │          │
 //!   │ └───────────────┴──release─┴──────────┘   the device is gone; the next one is warned of a possible duplicate
 //!   ├──► expired (nobody took it)   claimed, sent ──► unknown (nobody answered in time)
+//!   │                                      accepted ──► unknown (nobody said what came of it)
 //!   └──► withdrawn (the order was closed first)
 //! ```
 //! A late answer of a device still counts after expired, unknown and withdrawn. A claimed command may have been sent
@@ -27,6 +28,9 @@ use crate::store::writer::{Reply, Tx};
 pub const ORDER_KIND: &str = "order";
 /// Characters of a device's explanation that are kept.
 const MAX_DETAIL: usize = 500;
+/// An accepted command may take its whole life and this part of it more to be done. Then it is unknown, so that the ones
+/// behind it go on; a late answer still counts.
+const ACCEPTED_PART: i64 = 4;
 /// Commands expired in one transaction.
 const EXPIRY_SLICE: i64 = 64;
 
@@ -199,16 +203,16 @@ impl Orders {
         self.idle.left(device_id);
     }
 
-    /// The command goes out now. Need not be waited for.
+    /// The command goes out now. Need not be waited for; unchanged when no device holds it any more.
     pub fn command_sent(&self, id: [u8; 16]) -> Reply<CommandChanged> {
         self.writer.submit(move |tx| {
             let Some(held) = by_id(tx, &id)? else {
                 return Ok(CommandChanged::NoSuchCommand);
             };
-            let state = if held.state == CLAIMED {
-                SENT
-            } else {
-                held.state
+            let state = match held.state {
+                CLAIMED => SENT,
+                SENT | ACCEPTED => held.state,
+                _ => return Ok(CommandChanged::Unchanged),
             };
             tx.conn
                 .prepare_cached("UPDATE commands SET state = ?2, sends = sends + 1 WHERE key = ?1")?
@@ -217,7 +221,7 @@ impl Orders {
         })
     }
 
-    /// The device has it: it no longer expires, and the order is accepted.
+    /// The device has it: it has a while longer, and the order is accepted.
     pub fn command_accepted(&self, id: [u8; 16]) -> Reply<CommandChanged> {
         self.writer.submit(move |tx| {
             let Some(held) = by_id(tx, &id)? else {
@@ -254,7 +258,7 @@ impl Orders {
         })
     }
 
-    /// Gives up on commands that nobody has accepted in time, which `at` is the measure of; how many. A
+    /// Gives up on commands that nobody has accepted in time, or done a quarter of their life later, which `at` is the measure of; how many. A
     /// bounded slice: call again while it is not zero.
     pub fn expire_commands(&self, at: Reckoning) -> Reply<usize> {
         self.writer.submit(move |tx| {
@@ -265,17 +269,28 @@ impl Orders {
                     "SELECT c.key, c.state, c.device_id, o.order_id, p.value, c.sends
                      FROM (SELECT * FROM commands WHERE state = 0
                            UNION ALL
-                           SELECT * FROM commands WHERE state IN (1, 2, 3) AND state <> 3) c
+                           SELECT * FROM commands WHERE state IN (1, 2, 3)) c
                      JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
-                     WHERE c.expires_ms <= CASE WHEN c.issued_ms < ?2 THEN ?3 ELSE ?1 END
+                     WHERE c.expires_ms + (c.state = 3) * (c.expires_ms - c.issued_ms) / ?5 <= CASE WHEN c.issued_ms < ?2 THEN ?3 ELSE ?1 END
                      ORDER BY c.key LIMIT ?4",
                 )?
                 .query_map(
-                    (at.now_ms, at.since_ms, at.earliest_ms, EXPIRY_SLICE),
+                    (
+                        at.now_ms,
+                        at.since_ms,
+                        at.earliest_ms,
+                        EXPIRY_SLICE,
+                        ACCEPTED_PART,
+                    ),
                     |row| Ok((held(row)?, row.get::<_, i64>(5)?)),
                 )?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             for (held, sends) in &late {
+                if held.state == ACCEPTED {
+                    let detail = "the device never said what came of it";
+                    finish(tx, held, Outcome::Unknown, None, detail)?;
+                    continue;
+                }
                 let (outcome, detail) = if held.state == OPEN && *sends == 0 {
                     (Outcome::Expired, "no device took it in time")
                 } else {
