@@ -196,12 +196,13 @@ fn bus_works(outcomes: &Outcomes) -> bool {
         .any(|outcome| outcome.worker == Worker::Bus && outcome.cause.is_none())
 }
 
-/// Reads a page. What an item's body is, the inbox decides.
+/// Reads a page. What an item's body is, the inbox decides; an item that is none at all goes there as it is, to be parked,
+/// and holds up nothing.
 fn read_page(text: &[u8]) -> Result<Page, String> {
     #[derive(Deserialize)]
     struct RawPage<'a> {
         #[serde(borrow)]
-        items: Vec<RawItem<'a>>,
+        items: Vec<&'a RawValue>,
         next: String,
         #[serde(default)]
         caught_up: bool,
@@ -218,7 +219,12 @@ fn read_page(text: &[u8]) -> Result<Page, String> {
     if page.next.is_empty() {
         return Err("no cursor".to_owned());
     }
-    let items = page.items.into_iter().map(|item| {
+    let items = page.items.into_iter().map(|whole| {
+        let item = serde_json::from_str(whole.get()).unwrap_or(RawItem {
+            cursor: None,
+            message_id: None,
+            body: whole,
+        });
         let body = item.body.get().as_bytes();
         let message_id = item
             .message_id
@@ -306,9 +312,27 @@ mod tests {
         for wrong in [
             &br#"{"items":[],"next":""}"#[..],
             b"<html>",
-            br#"{"items":[{}],"next":"a"}"#,
+            br#"{"items":{},"next":"a"}"#,
         ] {
             assert!(read_page(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn an_item_that_is_none_is_kept_as_it_is_and_the_page_goes_on() {
+        let odd = ["{}", r#"{"message_id":5,"body":{}}"#, "null", "[1, 2]"];
+        for odd in odd {
+            let good = r#"{"cursor":"o-1","message_id":"m1","body":{}}"#;
+            let page = format!(r#"{{"items":[{odd},{good}],"next":"o-2"}}"#);
+            let page = read_page(page.as_bytes()).unwrap();
+            let [kept, next] = &page.items[..] else {
+                panic!("{odd}");
+            };
+            assert_eq!(kept.message.body, odd.as_bytes());
+            let id = format!("sha256-{}", Digest::of(odd.as_bytes()));
+            assert_eq!(kept.message.message_id, id);
+            assert_eq!(next.message.message_id, "m1");
+            assert_eq!(page.next, "o-2");
         }
     }
 }
