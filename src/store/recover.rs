@@ -9,6 +9,9 @@
 //!     ▼
 //!  x.db.ready ──rename──► x.db
 //! ```
+//! A database that is not there yet is made as `x.db.new`, too, and gets its name when it is whole and on the disk: a cut
+//! in its first moments leaves no half of one, which would be told as damage.
+//!
 //! A log with damage in its middle (see [`super::log`]) counts as a damaged database.
 //!
 //! A cut at any point leads to the same end. A log never lies beside a database that is not its own: SQLite would
@@ -54,13 +57,7 @@ pub(super) fn open_or_replace(
     plan: &Plan,
     now_ms: i64,
 ) -> Result<(Connection, Option<Recovery>), OpenDatabaseError> {
-    let file = |attempt| {
-        move |source| OpenDatabaseError::File {
-            attempt,
-            path: path.to_path_buf(),
-            source,
-        }
-    };
+    let file = |attempt| file(attempt, path);
     if with_suffix(path, READY).exists() {
         flip(path).map_err(file("finish the repair of"))?;
     }
@@ -110,6 +107,9 @@ fn open_checked(path: &Path, plan: &Plan) -> Result<Connection, CheckError> {
     if (1..PAGE_BYTES).contains(&size) {
         return Err(CheckError::Found(format!("cut short to {size} bytes")));
     }
+    if size == 0 && !with_suffix(path, "-wal").exists() {
+        create(path, plan).map_err(CheckError::Open)?;
+    }
     let conn = db::open_writer(path, plan).map_err(CheckError::Open)?;
     if size > 0 && size <= CHECK_AT_OPEN_BYTES {
         match fault(&conn) {
@@ -133,6 +133,38 @@ pub(super) fn fault(conn: &Connection) -> rusqlite::Result<Option<String>> {
     Ok((found != "ok").then_some(found))
 }
 
+/// Opens `path.new`, empty. What a cut left there goes.
+fn begin(new_path: &Path, plan: &Plan) -> Result<Connection, OpenDatabaseError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        remove(&with_suffix(new_path, suffix)).map_err(file("clear the way for", new_path))?;
+    }
+    db::open_writer(new_path, plan)
+}
+
+/// Makes `path.new` whole and durable, and renames it.
+fn finish(conn: Connection, new_path: &Path, to: &Path) -> Result<(), OpenDatabaseError> {
+    let sqlite = |source| OpenDatabaseError::Sqlite {
+        attempt: "finish",
+        path: new_path.to_path_buf(),
+        source,
+    };
+    // Everything into the main file: it is renamed without its log.
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .map_err(sqlite)?;
+    conn.close().map_err(|(_, source)| sqlite(source))?;
+    File::open(new_path)
+        .and_then(|file| file.sync_all())
+        .map_err(file("fsync", new_path))?;
+    fs::rename(new_path, to).map_err(file("rename", new_path))?;
+    fsync_dir(dir_of(to)).map_err(file("fsync the folder of", new_path))
+}
+
+/// The first database of that name.
+fn create(path: &Path, plan: &Plan) -> Result<(), OpenDatabaseError> {
+    let new_path = with_suffix(path, NEW);
+    finish(begin(&new_path, plan)?, &new_path, path)
+}
+
 /// Builds `path.ready`: the new database with all that could be brought over.
 fn replacement(
     path: &Path,
@@ -141,18 +173,8 @@ fn replacement(
     now_ms: i64,
 ) -> Result<Salvaged, OpenDatabaseError> {
     let new_path = with_suffix(path, NEW);
-    let file = |attempt| {
-        let path = new_path.clone();
-        move |source| OpenDatabaseError::File {
-            attempt,
-            path,
-            source,
-        }
-    };
-    for suffix in ["", "-wal", "-shm"] {
-        remove(&with_suffix(&new_path, suffix)).map_err(file("clear the way for"))?;
-    }
-    let conn = db::open_writer(&new_path, plan)?;
+    let conn = begin(&new_path, plan)?;
+    let file = |attempt| file(attempt, &new_path);
     let sqlite = |source| OpenDatabaseError::Sqlite {
         attempt: "salvage rows into",
         path: new_path.clone(),
@@ -174,15 +196,7 @@ fn replacement(
         }
         after_salvage(&conn, now_ms).map_err(sqlite)?;
     }
-    // Everything into the main file: it is renamed without its log.
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .map_err(sqlite)?;
-    conn.close().map_err(|(_, source)| sqlite(source))?;
-    File::open(&new_path)
-        .and_then(|file| file.sync_all())
-        .map_err(file("fsync"))?;
-    fs::rename(&new_path, with_suffix(path, READY)).map_err(file("rename"))?;
-    fsync_dir(dir_of(path)).map_err(file("fsync the folder of"))?;
+    finish(conn, &new_path, &with_suffix(path, READY))?;
     Ok(salvaged)
 }
 
@@ -215,6 +229,15 @@ pub(super) fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
 /// The mark that a database was found damaged while in use.
 pub(super) fn suspect_path(path: &Path) -> PathBuf {
     with_suffix(path, ".suspect")
+}
+
+fn file(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenDatabaseError {
+    let path = path.to_path_buf();
+    move |source| OpenDatabaseError::File {
+        attempt,
+        path,
+        source,
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

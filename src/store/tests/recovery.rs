@@ -45,6 +45,27 @@ fn with_orders(bench: &Bench, orders: usize) {
 }
 
 #[test]
+fn a_database_that_a_cut_left_half_made_is_made_again_and_is_no_damage() {
+    let bench = Bench::new();
+    for name in ["orders", "catalogue", "devices"] {
+        let half = bench.dir.path().join(format!("{name}.db.new"));
+        fs::write(&half, vec![0xa5; 3584]).unwrap();
+        fs::write(half.with_extension("new-wal"), b"torn").unwrap();
+    }
+    let store = bench.open();
+    assert!(store.recovered().is_empty());
+    receive(&store, 1);
+    drop(store);
+    let names = fs::read_dir(bench.dir.path()).unwrap();
+    let left = names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .find(|name| name.contains(".new"));
+    assert_eq!(left, None);
+    let store = bench.open();
+    assert!(store.orders.order("o1").unwrap().is_some());
+}
+
+#[test]
 fn a_catalogue_with_a_broken_head_is_made_anew_under_another_generation() {
     let bench = Bench::new();
     let store = bench.open();
