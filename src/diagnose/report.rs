@@ -136,7 +136,12 @@ mod tests {
     fn a_box_cut_off_is_impaired_where_it_must_reach_out() {
         let dir = tempfile::tempdir().unwrap();
         let report = Report::make(&asked(dir.path()), Scope::Everything);
-        assert_eq!(report.outcome, Outcome::RequiredImpaired);
+        assert_eq!(
+            report.outcome,
+            Outcome::RequiredImpaired,
+            "{:?}",
+            report.checks
+        );
         let of = |name| report.flows.iter().find(|flow| flow.name == name).unwrap();
         assert_eq!(of("api").verdict, Verdict::Failed);
         assert_eq!(of("api").cause, Some("tcp_refused"));

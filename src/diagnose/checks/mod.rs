@@ -208,7 +208,7 @@ pub(super) mod tests {
     pub(crate) fn asked(data_dir: &Path) -> Asked {
         let nowhere = "https://127.0.0.1:9";
         let site = format!(
-            "[store]\ndata_dir = {data_dir:?}\n[lan]\nbind = '127.0.0.1'\n[wan]\n\
+            "[store]\ndata_dir = {data_dir:?}\n[lan]\nbind = '127.0.0.1'\nport_offset = 6600\n[wan]\n\
              api_url = '{nowhere}'\nbus_url = '{nowhere}'\nmedia_url = '{nowhere}'\n\
              logs_url = '{nowhere}'\nsupport_url = '{nowhere}'\n"
         );
