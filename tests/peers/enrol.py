@@ -128,11 +128,26 @@ with check("enrol: the token opens the API, the signature this site's queue and 
         status, _, _ = request(url, "POST", b"", {**bus, "Content-Length": "0"}, CONTEXT)
         assert status in expected, (queue, status)
 
-with check("enrol: the bus signature is what the documentation says"):
-    fields = dict(pair.split("=", 1) for pair in HANDED_OUT["bus"]["sas"].split(" ", 1)[1].split("&"))
-    mac = hmac.new(os.environ["BUS_KEY"].encode(), f"{fields['sr']}\n{fields['se']}".encode(), hashlib.sha256)
-    assert urllib.parse.unquote(fields["sig"]) == b64(mac.digest())
-    assert int(fields["se"]) == HANDED_OUT["bus"]["expires_at_s"]
+with check("enrol: the support signature sends to its own queue, a batch as the box does, and opens no other"):
+    support = HANDED_OUT["support"]
+    event = json.dumps([{"Body": "{}", "BrokerProperties": {"MessageId": "peer-1"}}]).encode()
+    headers = {
+        "Authorization": support["sas"],
+        "Content-Type": "application/vnd.microsoft.servicebus.json",
+    }
+    for queue, expected in [(support["entity"], 201), (HANDED_OUT["bus"]["entity"], 401), ("q1", 401)]:
+        url = f"{READY['bus_url']}/{queue}/messages"
+        status, _, _ = request(url, "POST", event, headers, CONTEXT)
+        assert status == expected, (queue, status)
+    kept = control("GET", f"/bus/{support['entity']}/bodies")["bodies"]
+    assert "{}" in kept, kept
+
+with check("enrol: the signatures for both namespaces are what the documentation says"):
+    for part in (HANDED_OUT["bus"], HANDED_OUT["support"]):
+        fields = dict(pair.split("=", 1) for pair in part["sas"].split(" ", 1)[1].split("&"))
+        mac = hmac.new(os.environ["BUS_KEY"].encode(), f"{fields['sr']}\n{fields['se']}".encode(), hashlib.sha256)
+        assert urllib.parse.unquote(fields["sig"]) == b64(mac.digest())
+        assert int(fields["se"]) == part["expires_at_s"]
 
 with check("enrol: rotated, the old token is void and a new one is handed out"):
     control("POST", f"/enrol/{BOX.box_id}/rotate")

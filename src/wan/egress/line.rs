@@ -72,10 +72,15 @@ impl Line {
 const NO_DEADLINE: Duration = Duration::from_secs(300);
 
 fn sorted(error: io::Error, reason: Timeout) -> ureq::Error {
-    if error.kind() == io::ErrorKind::TimedOut {
-        ureq::Error::Timeout(reason)
-    } else {
-        ureq::Error::from(error)
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    match error.kind() {
+        TimedOut => ureq::Error::Timeout(reason),
+        // The HTTP client takes these for the end of a body without length. The end of one is TLS's farewell and nothing
+        // else (RFC 9112 section 9.8): without it, anybody on the line cuts an answer short and it passes for whole.
+        UnexpectedEof | ConnectionAborted | ConnectionReset => {
+            ureq::Error::Io(io::Error::other(error))
+        }
+        _ => ureq::Error::from(error),
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use comptoir::store::orders::Lane;
 use comptoir::telemetry::{Code, EnrolmentState};
 use comptoir::wan::Worker;
+use comptoir::wan::credentials::BusAccess;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -67,6 +68,16 @@ fn a_new_box_is_claimed_by_its_code_and_works_without_a_restart() {
     assert!((life_ms / 1000 - 7 * DAY_S).abs() < 60, "{life_ms}");
     assert!(status.since_ms.is_some());
     assert_eq!(platform.handed_out(), 1);
+    // For the second namespace, too: what it names and a signature for that, though no setting speaks of it.
+    let credentials = shop.credentials();
+    assert_eq!(credentials.support_entity(), "support");
+    let Some(BusAccess::Sas { token, .. }) = credentials.support() else {
+        panic!("no signature for support events");
+    };
+    assert!(
+        token.expose().contains("%2Fsupport&"),
+        "for that queue alone"
+    );
 
     let kept = fs::metadata(shop.path("state/enrolment.json")).unwrap();
     assert_eq!(kept.permissions().mode() & 0o777, 0o600);

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -87,12 +88,12 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-/// A TLS server that shows `identity` and answers every request with 204. Its thread ends with the process.
-pub fn serve(
+/// What a TLS server that shows `identity` is set up with.
+pub fn config(
     identity: Identity,
     versions: &[&'static SupportedProtocolVersion],
     alpn: &[&str],
-) -> SocketAddr {
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = provider
         .key_provider
@@ -105,7 +106,16 @@ pub fn serve(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Shows(shown)));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+/// A TLS server that shows `identity` and answers every request with 204. Its thread ends with the process.
+pub fn serve(
+    identity: Identity,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&str],
+) -> SocketAddr {
+    let config = config(identity, versions, alpn);
     accept(move |stream| {
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut stream = rustls::StreamOwned::new(connection, stream);
@@ -113,6 +123,11 @@ pub fn serve(
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
         stream.flush()
     })
+}
+
+/// Closes with a reset instead of a farewell.
+pub fn reset(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
 /// Reads the client's first bytes and does with the connection as told.
@@ -141,7 +156,8 @@ pub fn accept(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'stati
     address
 }
 
-fn read_head(stream: &mut impl Read) -> io::Result<()> {
+/// Reads a request's or an answer's head to its end.
+pub fn read_head(stream: &mut impl Read) -> io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;

@@ -1,16 +1,15 @@
 //! Handshakes: old TLS, weak cryptography, peers that break off, and peers that speak something else.
 
 use std::fs;
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 
 use super::super::tls_peer::{
-    Authority, HOST, Identity, OpensslServer, accept, leaf, root, serve, speak,
+    Authority, HOST, Identity, OpensslServer, accept, leaf, reset, root, serve, speak,
 };
 use super::{Table, door};
 
@@ -85,6 +84,24 @@ fn old_tls_and_weak_cryptography_are_refused() {
             &["-tls1_2", "-cipher", "AES128-SHA"],
         ),
         (
+            "tls_too_old",
+            "Diffie-Hellman over plain numbers",
+            STRONG,
+            &["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"],
+        ),
+        (
+            "tls_too_old",
+            "no encryption",
+            STRONG,
+            &["-tls1_2", "-cipher", "NULL-SHA256:@SECLEVEL=0"],
+        ),
+        (
+            "tls_other",
+            "a certificate of this box is demanded",
+            STRONG,
+            &["-tls1_3", "-Verify", "1"],
+        ),
+        (
             bad,
             "a key of 1024 bits",
             Made {
@@ -121,11 +138,6 @@ fn old_tls_and_weak_cryptography_are_refused() {
         table.compare(expected, what, &seen);
     }
     table.end();
-}
-
-/// Closes with a reset instead of a farewell.
-fn reset(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
 /// Answers the client's first word with `bytes`.

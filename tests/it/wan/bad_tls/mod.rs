@@ -3,6 +3,7 @@
 //! Every certificate is shown by TLS 1.2 and by TLS 1.3. What no Rust server does any more (old TLS, weak keys, SHA-1) is
 //! made and served by OpenSSL.
 
+mod broken_lines;
 mod certificates;
 mod handshakes;
 
@@ -28,13 +29,17 @@ struct Door {
 
 /// The door, trusting what `ca` holds, led to `target` by a proxy under whatever name, with a clock nobody has confirmed.
 fn door_with_a_doubted_clock(ca: &str, host: &str, target: SocketAddr) -> Door {
+    door_by(ca, host, &proxy_to(target))
+}
+
+/// The same by the proxy `proxy`; without a name, directly.
+fn door_by(ca: &str, host: &str, proxy: &str) -> Door {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     fs::write(&file, ca).unwrap();
     let url = format!("https://{host}");
     let text = format!(
-        "[wan]\napi_url = \"{url}\"\n[wan.proxy]\nurl = \"{}\"\n[wan.trust]\nca_files = [\"{}\"]\n",
-        proxy_to(target),
+        "[wan]\napi_url = \"{url}\"\n[wan.proxy]\nurl = \"{proxy}\"\n[wan.trust]\nca_files = [\"{}\"]\n",
         file.display()
     );
     let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
