@@ -10,7 +10,8 @@
 //! - Nothing is taken off the outbox before the far side said that it has it.
 //! - Every wait has a deadline; a watchdog ends the connections of a worker that shows no life ([`LIFE_SIGN`]).
 //! - Credentials go to configured hosts only, never to an address that an answer or a document names.
-//! - No worker's failure touches another, and none of them touches the LAN side.
+//! - No worker's failure touches another, and none of them touches the LAN side. That the way is back after an outage,
+//!   all learn from the first answer (`way_back`).
 //!
 //! What failed last and why is [`WanHandle::outcomes`]; what lasts becomes a condition.
 
@@ -34,6 +35,7 @@ mod snapshot;
 pub mod time;
 #[cfg(test)]
 mod tls_host;
+mod way_back;
 pub mod wire;
 mod worker;
 
@@ -64,7 +66,7 @@ use bus::claim::Claims;
 use bus::{Bus, BusParts};
 use contract::FlowId;
 use credentials::Credentials;
-use egress::{Client, Egress};
+use egress::{Client, Egress, Heard};
 use enrol::{Enrol, EnrolParts};
 use media::Media;
 use orders_feed::{OrdersFeed, OrdersFeedParts};
@@ -229,10 +231,19 @@ impl Wan {
                 .map_err(StartWanError::Thread)?;
         }
         let (shutdown, clock) = (parts.shutdown.clone(), parts.clock());
+        let mut link = LinkWatch::new(egress.heard());
         Builder::new()
             .name("wan-watchdog".to_owned())
             .spawn(move || {
-                watch(&watched, &conditions, &*clock, WATCH_PERIOD, &shutdown);
+                let look = || link.look(egress::has_link());
+                watch(
+                    &watched,
+                    &conditions,
+                    &*clock,
+                    WATCH_PERIOD,
+                    look,
+                    &shutdown,
+                );
                 drop(running);
             })
             .map_err(StartWanError::Thread)?;
@@ -481,18 +492,43 @@ fn rollouts(
     ))
 }
 
-/// The watchdog looks this often.
+/// The watchdog looks this often, also whether the network has a link.
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
-/// Ends the connections of workers that show no life, and of all at the shutdown.
+/// Tells the waiting workers when the network's link is back: no back-off knows of a cable that was plugged in.
+struct LinkWatch {
+    heard: Heard,
+    was_up: bool,
+}
+
+impl LinkWatch {
+    const fn new(heard: Heard) -> Self {
+        Self {
+            heard,
+            was_up: true,
+        }
+    }
+
+    fn look(&mut self, is_up: bool) {
+        if is_up && !self.was_up {
+            tracing::info!(event = "wan.link_back");
+            self.heard.way_is_back();
+        }
+        self.was_up = is_up;
+    }
+}
+
+/// Ends the connections of workers that show no life, and of all at the shutdown; `look` is done as often.
 fn watch(
     watched: &[(Worker, Client, Life)],
     conditions: &Conditions,
     clock: &dyn Clock,
     period: Duration,
+    mut look: impl FnMut(),
     shutdown: &Shutdown,
 ) {
     while !shutdown.wait(period) {
+        look();
         let mut stuck = Vec::new();
         for (worker, client, life) in watched {
             if life.is_overdue() {
@@ -531,6 +567,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_is_back_is_told_once() {
+        let heard = Heard::default();
+        let mut link = LinkWatch::new(heard.clone());
+        for is_up in [true, false, false] {
+            link.look(is_up);
+        }
+        assert_eq!(heard.returns(), 0);
+        link.look(true);
+        link.look(true);
+        assert_eq!(heard.returns(), 1);
+    }
+
+    #[test]
     fn a_worker_without_life_loses_its_connections_and_the_condition_ends_with_its_next_sign() {
         let host = TlsHost::start(&Certificate::default(), "");
         let mut config = Config::from_layers(&[]).unwrap().wan;
@@ -548,7 +597,7 @@ mod tests {
             let clock = clock.clone();
             move || {
                 let period = Duration::from_millis(10);
-                watch(&watched, &conditions, &*clock, period, &shutdown);
+                watch(&watched, &conditions, &*clock, period, || (), &shutdown);
             }
         });
         let hanging = thread::spawn({

@@ -222,6 +222,11 @@ impl Outcomes {
         self
     }
 
+    /// How often the way to a host came back.
+    pub(super) fn returns(&self) -> u64 {
+        self.heard.returns()
+    }
+
     /// All last outcomes.
     #[must_use]
     pub fn list(&self) -> Vec<Outcome> {

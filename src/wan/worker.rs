@@ -3,7 +3,7 @@
 //! ```text
 //!   credentials missing: wait until there are some
 //!            Ok(Again)                      Err: wait(back-off, Retry-After)
-//!   step ---------------> step      step ------------------------------------> step
+//!   step ---------------> step      step ------------------------------------> step   (sooner when the way is back)
 //!        ---------------> step           Err(401, 403): pause ---------------> step
 //!         Ok(Idle): rest
 //! ```
@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::credentials::Credentials;
 use super::egress::{Cause, EgressError};
 use super::outcome::{Outcomes, Worker, is_refusal};
+use super::way_back::WayBack;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::identity::dice;
@@ -151,7 +152,7 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
         shutdown,
     } = frame;
     let (worker, retry) = (*worker, *retry);
-    let mut failures = 0_u32;
+    let (mut failures, mut way) = (0_u32, WayBack::default());
     while !shutdown.is_triggered() {
         life.sign();
         let version = credentials.version();
@@ -159,13 +160,14 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
             if outcomes.waits(worker, missing) {
                 tracing::info!(event = "wan.worker_waits", worker = worker.name(), missing);
             }
-            let _ = credentials.wait_change(version, CREDENTIALS_SLICE);
+            let _ = credentials.wait_change(version, LOOK_SLICE);
             continue;
         }
         let mut was_refused = false;
         let (rest, is_idle) = match work.step(life) {
             Ok(next) => {
                 failures = 0;
+                way.succeeded();
                 if !work.tells_outcomes() {
                     outcomes.succeeded(worker);
                 }
@@ -178,10 +180,16 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
             Err(error) => {
                 failures = failures.saturating_add(1);
                 let is_news = match &error {
-                    StepError::Egress(error) => outcomes.failed(worker, error),
+                    StepError::Egress(error) => {
+                        way.failed(error, life.clock.monotonic(), retry, dice());
+                        outcomes.failed(worker, error)
+                    }
                     _ => failures == 1,
                 };
-                let wait = wait_after(&error, failures, retry);
+                let wait = match &error {
+                    StepError::Egress(error) => wait_after(error, failures, retry),
+                    _ => retry.wait(failures, dice()),
+                };
                 was_refused = error.is_refusal();
                 let (cause, wait_ms) = (cause_of(&error), milliseconds(wait));
                 let (worker, error) = (worker.name(), chain(&error));
@@ -198,12 +206,14 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
         let ends = if is_idle {
             work.rest(rest, shutdown)
         } else {
-            // A bell must not cut a back-off short; other credentials may cut the wait of a refusal.
-            wait_out(
-                rest,
-                was_refused.then_some((credentials, version)),
-                shutdown,
-            )
+            // A bell must not cut a back-off short; other credentials may cut the wait of a refusal, and a way that is
+            // back the wait for it.
+            wait_out(rest, shutdown, |slice| {
+                if was_refused {
+                    return credentials.wait_change(version, slice);
+                }
+                shutdown.wait(slice) || way.ends_wait(outcomes.returns(), life.clock.monotonic())
+            })
         };
         if ends {
             break;
@@ -211,18 +221,19 @@ pub(super) fn run(frame: &Frame, work: &mut dyn Work) {
     }
 }
 
-/// The shutdown is looked for this often while credentials are waited for.
-const CREDENTIALS_SLICE: Duration = Duration::from_millis(250);
+/// The shutdown, other credentials and a way that is back are looked for this often.
+pub(super) const LOOK_SLICE: Duration = Duration::from_millis(250);
 
-/// Waits for `wait`, or until there are other credentials than those given; true when the box shuts down.
-fn wait_out(wait: Duration, refused: Option<(&Credentials, u64)>, shutdown: &Shutdown) -> bool {
-    let Some((credentials, version)) = refused else {
-        return shutdown.wait(wait);
-    };
+/// Waits for `wait`, or until a look, which lasts as long as it is told, says that it is over; true when the box shuts down.
+fn wait_out(
+    wait: Duration,
+    shutdown: &Shutdown,
+    mut is_over_within: impl FnMut(Duration) -> bool,
+) -> bool {
     let mut left = wait;
     while !shutdown.is_triggered() && !left.is_zero() {
-        let slice = left.min(CREDENTIALS_SLICE);
-        if credentials.wait_change(version, slice) {
+        let slice = left.min(LOOK_SLICE);
+        if is_over_within(slice) {
             break;
         }
         left -= slice;
@@ -230,28 +241,19 @@ fn wait_out(wait: Duration, refused: Option<(&Credentials, u64)>, shutdown: &Shu
     shutdown.is_triggered()
 }
 
-/// The shutdown is looked for this often while a bell is waited for.
-const BELL_SLICE: Duration = Duration::from_millis(250);
-
-/// Waits for `wait` or the bell; true when the box shuts down.
-pub(super) fn rest_on_bell(bell: &Bell, wait: Duration, shutdown: &Shutdown) -> bool {
-    let mut left = wait;
-    while !shutdown.is_triggered() && !left.is_zero() {
-        let slice = left.min(BELL_SLICE);
-        if bell.wait(slice) {
-            break;
-        }
-        left -= slice;
-    }
-    shutdown.is_triggered()
+/// Waits for `wait`, the bell, or whatever `is_over` says; true when the box shuts down.
+pub(super) fn rest_on_bell(
+    bell: &Bell,
+    wait: Duration,
+    shutdown: &Shutdown,
+    mut is_over: impl FnMut() -> bool,
+) -> bool {
+    wait_out(wait, shutdown, |slice| bell.wait(slice) || is_over())
 }
 
 /// How long to wait after the `failures`-th failure in a row.
-pub(super) fn wait_after(error: &StepError, failures: u32, retry: Backoff) -> Duration {
+pub(super) fn wait_after(error: &EgressError, failures: u32, retry: Backoff) -> Duration {
     let wait = retry.wait(failures, dice());
-    let StepError::Egress(error) = error else {
-        return wait;
-    };
     let asked = error.retry_after.unwrap_or(Duration::ZERO);
     let floor = match error.cause {
         cause if is_refusal(cause) => REFUSED_PAUSE,
@@ -276,10 +278,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{ManualClock, SystemClock};
     use crate::config::Config;
     use crate::telemetry::{Code, Conditions};
     use crate::wan::credentials::Granted;
+    use crate::wan::egress::Heard;
 
     struct Script {
         steps: Vec<Result<Next, Cause>>,
@@ -287,10 +290,10 @@ mod tests {
         shutdown: Shutdown,
     }
 
-    fn error(cause: Cause, retry_after: Option<Duration>) -> StepError {
+    fn error(cause: Cause, retry_after: Option<Duration>) -> EgressError {
         let mut error = EgressError::new(cause, "host", "");
         error.retry_after = retry_after;
-        StepError::Egress(error)
+        error
     }
 
     impl Work for Script {
@@ -299,7 +302,8 @@ mod tests {
                 self.shutdown.trigger();
                 return Ok(Next::Again);
             }
-            self.steps.remove(0).map_err(|cause| error(cause, None))
+            let step = self.steps.remove(0);
+            step.map_err(|cause| error(cause, None).into())
         }
 
         fn rest(&mut self, _: Duration, _: &Shutdown) -> bool {
@@ -344,6 +348,61 @@ mod tests {
         assert!(work.steps.is_empty());
         assert_eq!(rests.load(Ordering::Relaxed), 1, "a back-off is no rest");
         assert_eq!(outcomes.list()[0].failures, 0);
+    }
+
+    /// Fails for want of a way once, and wants to wait for an hour.
+    struct Stranded {
+        heard: Heard,
+        shutdown: Shutdown,
+        steps: Arc<AtomicU64>,
+    }
+
+    impl Work for Stranded {
+        fn step(&mut self, _: &Life) -> Result<Next, StepError> {
+            if self.steps.fetch_add(1, Ordering::SeqCst) > 0 {
+                self.shutdown.trigger();
+                return Ok(Next::Again);
+            }
+            let mut error = error(Cause::TcpTimeout, Some(Duration::from_secs(3600)));
+            error.way_lost_at = Some(self.heard.returns());
+            Err(error.into())
+        }
+    }
+
+    #[test]
+    fn the_first_answer_after_an_outage_ends_the_waits_of_all() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (heard, shutdown) = (Heard::default(), Shutdown::default());
+        let outcomes =
+            Outcomes::new(Conditions::default(), Arc::clone(&clock)).hearing(heard.clone());
+        let steps = Arc::new(AtomicU64::new(0));
+        let mut work = Stranded {
+            heard: heard.clone(),
+            shutdown: shutdown.clone(),
+            steps: Arc::clone(&steps),
+        };
+        let frame = Frame {
+            worker: Worker::Pull,
+            life: Life::new(clock),
+            retry: retry(),
+            credentials: credentials("[site]\nsite_id = 's'\n[wan]\ntoken = 't'\n"),
+            outcomes,
+            shutdown,
+        };
+        let working = thread::spawn(move || run(&frame, &mut work));
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let mut is_told = false;
+        while !working.is_finished() {
+            assert!(std::time::Instant::now() < deadline, "it sleeps on");
+            if steps.load(Ordering::SeqCst) == 1 && !is_told {
+                // Another worker of the box gets through.
+                heard.way_is_back();
+                is_told = true;
+            }
+            thread::yield_now();
+        }
+        working.join().unwrap();
+        assert_eq!(steps.load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct EgressError {
     pub detail: String,
     /// How long the host asked to wait.
     pub retry_after: Option<Duration>,
+    /// No answer came: how often the way to a host had come back before the request (see [`super::Heard::returns`]).
+    pub(in crate::wan) way_lost_at: Option<u64>,
     evidence: Box<Evidence>,
 }
 
@@ -29,6 +31,7 @@ impl EgressError {
             host: host.to_owned(),
             detail: detail.into(),
             retry_after: None,
+            way_lost_at: None,
             evidence: Box::default(),
         }
     }

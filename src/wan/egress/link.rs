@@ -5,7 +5,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockaddrLike};
 
 /// Whether an interface other than loopback has a link and an address. When the system does not say: yes.
-pub(super) fn is_up() -> bool {
+pub(in crate::wan) fn is_up() -> bool {
     let Ok(interfaces) = getifaddrs() else {
         return true;
     };

@@ -62,6 +62,7 @@ pub use cause::Cause;
 pub use error::EgressError;
 pub use evidence::{Evidence, Phase};
 pub use heard::Heard;
+pub(super) use link::is_up as has_link;
 pub use probe::{ProbeReport, Prober, Step, StepName, StepState, way_of};
 pub use roots::LoadCaFileError;
 pub use ureq::http::Method;
@@ -237,6 +238,7 @@ impl Client {
             Method::POST | Method::PUT | Method::DELETE | Method::PATCH
         );
         let first_byte = deadlines.first_byte + request.hold;
+        let returns = self.settings.heard.returns();
         let result = total::ending(Some(end), || {
             if has_body {
                 // A body of zero bytes says `Content-Length: 0`, which the bus insists on.
@@ -247,13 +249,14 @@ impl Client {
             }
         });
         let response = result.map_err(|error| {
-            let error = EgressError::sort(error, &host, Phase::Exchange);
+            let mut error = EgressError::sort(error, &host, Phase::Exchange);
             if connections.stop.is_given() {
                 // A connection that was ended from this side looks like one that broke.
-                EgressError::new(Cause::Stopped, &host, error.detail)
-            } else {
-                error
+                return EgressError::new(Cause::Stopped, &host, error.detail);
             }
+            self.settings.heard.nothing(self.flow);
+            error.way_lost_at = Some(returns);
+            error
         })?;
         self.settings.heard.add_one(self.flow);
         let pace = Pace::new(deadlines.pace_stretch, deadlines.pace_least.as_u64());

@@ -76,6 +76,23 @@ const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhi";
 
 #[test]
+fn a_request_without_an_answer_says_so_and_the_next_answer_is_a_return() {
+    let host = TlsHost::start(&Certificate::default(), OK);
+    let client = host.client();
+    let heard = client.settings.heard.clone();
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let error = ask(&client, Method::GET, &format!("https://127.0.0.1:{port}/"));
+    assert_eq!(error.unwrap_err().way_lost_at, Some(0));
+    assert_eq!(heard.returns(), 0);
+    ask(&client, Method::GET, &host.url).unwrap();
+    assert_eq!(heard.returns(), 1);
+    ask(&client, Method::GET, &host.url).unwrap();
+    assert_eq!(heard.returns(), 1);
+}
+
+#[test]
 fn an_answer_comes_through_with_its_date_and_bounded_body() {
     let host = TlsHost::start(&Certificate::default(), OK);
     let client = host.client();

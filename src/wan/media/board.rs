@@ -11,6 +11,7 @@ use super::plan::Job;
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::shutdown::Shutdown;
+use crate::wan::way_back::WayBack;
 
 /// A blob from this size on is large: large ones never hold all threads while a smaller one waits.
 pub(super) const LARGE: u64 = 16 << 20;
@@ -60,6 +61,7 @@ struct Host {
     failures: u32,
     /// It is left alone until then (monotonic).
     not_before: Duration,
+    way: WayBack,
     /// The version of the credentials that it refused: with another one it is asked at once.
     refused_version: Option<u64>,
     /// The version of the credentials that it took last, unless it refused one since.
@@ -125,11 +127,13 @@ impl Board {
         self.rung.notify_all();
     }
 
-    /// Waits for a job; `None` at the shutdown. `version` is that of the credentials.
+    /// Waits for a job; `None` at the shutdown. `version` is that of the credentials, `returns` how often the way to a host
+    /// came back.
     pub(super) fn take(
         &self,
         clock: &dyn Clock,
         version: impl Fn() -> u64,
+        returns: impl Fn() -> u64,
         shutdown: &Shutdown,
     ) -> Option<Job> {
         let mut state = self.lock();
@@ -137,7 +141,8 @@ impl Board {
             if shutdown.is_triggered() {
                 return None;
             }
-            if state.host.may_be_asked(clock.monotonic(), version())
+            let now = clock.monotonic();
+            if state.host.may_be_asked(now, version(), returns())
                 && let Some(job) = state.pick(self.threads)
             {
                 return Some(job);
@@ -188,6 +193,7 @@ impl Board {
     pub(super) fn host_answers(&self) {
         let host = &mut self.lock().host;
         (host.failures, host.not_before) = (0, Duration::ZERO);
+        host.way.succeeded();
     }
 
     /// The host took the credentials of this version.
@@ -196,9 +202,15 @@ impl Board {
         (host.taken_version, host.refused_version) = (Some(version), None);
     }
 
-    /// The host failed; how often in a row. It is to be left alone for `pause` of that.
-    pub(super) fn host_fails(&self, now: Duration, pause: impl Fn(u32) -> Duration) -> Duration {
+    /// The host failed. It is to be left alone for `pause` of how often in a row; `way` notes what may end that earlier.
+    pub(super) fn host_fails(
+        &self,
+        now: Duration,
+        way: impl FnOnce(&mut WayBack),
+        pause: impl Fn(u32) -> Duration,
+    ) -> Duration {
         let mut state = self.lock();
+        way(&mut state.host.way);
         state.host.failures = state.host.failures.saturating_add(1);
         let pause = pause(state.host.failures);
         state.host.not_before = now + pause;
@@ -252,7 +264,10 @@ impl Board {
 }
 
 impl Host {
-    fn may_be_asked(&self, now: Duration, version: u64) -> bool {
+    fn may_be_asked(&mut self, now: Duration, version: u64, returns: u64) -> bool {
+        if self.way.ends_wait(returns, now) {
+            self.not_before = now;
+        }
         now >= self.not_before
             || self
                 .refused_version
@@ -308,7 +323,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::backoff::Backoff;
     use crate::clock::ManualClock;
+    use crate::wan::egress::{Cause, EgressError};
 
     fn job(n: u8, size: u64, urgent: bool) -> Job {
         let digest = Digest::of(&[n]);
@@ -339,8 +356,14 @@ mod tests {
 
         /// The next job that may be taken at once.
         fn take(&self, version: u64) -> Option<Job> {
+            self.take_after(version, 0)
+        }
+
+        /// The same after the way came back so many times.
+        fn take_after(&self, version: u64, returns: u64) -> Option<Job> {
             let mut state = self.board.lock();
-            let may = state.host.may_be_asked(self.clock.monotonic(), version);
+            let now = self.clock.monotonic();
+            let may = state.host.may_be_asked(now, version, returns);
             may.then(|| state.pick(self.board.threads)).flatten()
         }
     }
@@ -394,8 +417,9 @@ mod tests {
         let bench = Bench::new(2, &[job(1, 1, false), job(2, 1, false)]);
         let pause = |failures| Duration::from_secs(10 * u64::from(failures));
         let now = bench.clock.monotonic();
-        bench.board.host_fails(now, pause);
-        assert_eq!(bench.board.host_fails(now, pause), Duration::from_secs(20));
+        let fails = || bench.board.host_fails(now, |_| (), pause);
+        fails();
+        assert_eq!(fails(), Duration::from_secs(20));
         assert_eq!(bench.take(1), None);
         bench.board.host_refuses(1, false, now);
         assert_eq!(bench.take(1), None);
@@ -406,7 +430,22 @@ mod tests {
         bench.clock.advance(Duration::from_secs(20));
         assert!(bench.take(1).is_some());
         bench.board.host_answers();
-        assert_eq!(bench.board.host_fails(now, pause), Duration::from_secs(10));
+        assert_eq!(fails(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_host_that_gave_no_answer_is_asked_when_the_way_is_back() {
+        let bench = Bench::new(2, &[job(1, 1, false)]);
+        let (second, now) = (Duration::from_secs(1), bench.clock.monotonic());
+        let retry = Backoff::new(second, second).unwrap();
+        let mut error = EgressError::new(Cause::TcpTimeout, "host", "");
+        error.way_lost_at = Some(3);
+        let no_answer = |way: &mut WayBack| way.failed(&error, now, retry, u32::MAX);
+        bench.board.host_fails(now, no_answer, |_| 3600 * second);
+        assert_eq!(bench.take_after(0, 4), None, "not at once");
+        bench.clock.advance(second);
+        assert_eq!(bench.take_after(0, 3), None, "it is not back");
+        assert!(bench.take_after(0, 4).is_some());
     }
 
     #[test]

@@ -40,7 +40,8 @@ use crate::wan::credentials::Credentials;
 use crate::wan::egress::{Answer, Cause, Client, EgressError, Request, bad_answer};
 use crate::wan::outcome::{Outcomes, Worker};
 use crate::wan::time::PlatformTime;
-use crate::wan::worker::{Life, StepError, wait_after};
+use crate::wan::way_back::WayBack;
+use crate::wan::worker::{Life, wait_after};
 
 /// Read and written at a time.
 const CHUNK: usize = 64 * 1024;
@@ -82,8 +83,9 @@ impl Fetcher {
     /// Takes jobs until the shutdown.
     pub(super) fn run(&self, board: &Board) {
         let version = || self.credentials.version();
+        let returns = || self.outcomes.returns();
         let mut barren: Option<(Job, u32)> = None;
-        while let Some(job) = board.take(&*self.clock, version, &self.shutdown) {
+        while let Some(job) = board.take(&*self.clock, version, returns, &self.shutdown) {
             self.life.sign();
             let end = self.fetch(&job, board);
             self.life.sign();
@@ -199,8 +201,9 @@ impl Fetcher {
     fn failed(&self, error: EgressError, now: Duration, board: &Board) {
         let is_news = self.outcomes.failed(Worker::Media, &error);
         let (cause, text) = (error.cause.as_str(), error.to_string());
-        let error = StepError::Egress(error);
-        let wait = board.host_fails(now, |failures| wait_after(&error, failures, self.retry));
+        let no_answer = |way: &mut WayBack| way.failed(&error, now, self.retry, dice());
+        let pause = |failures| wait_after(&error, failures, self.retry);
+        let wait = board.host_fails(now, no_answer, pause);
         let (worker, wait_ms) = (Worker::Media.name(), wait.as_millis());
         if is_news {
             tracing::warn!(

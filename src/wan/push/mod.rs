@@ -13,6 +13,8 @@
 //! | other 5xx | the item is tried again later (those of its order wait for it), and the lane goes on; several in a row make the lane wait |
 //! | other 4xx | the item is parked, with a condition, and the lane goes on |
 //!
+//! A lane that got no answer goes on at once when the way to a host is back (`way_back`).
+//!
 //! The lanes take turns, a request each, so that a month's backlog of one delays no order. An item that was sent but not
 //! yet taken out when the power is cut is sent again under the same key, and the platform knows it. A platform that has
 //! no batches is sent items one by one.
@@ -28,6 +30,7 @@ use super::api::Api;
 use super::credentials::Credentials;
 use super::egress::{Cause, EgressError, bad_answer};
 use super::outcome::{Outcomes, Worker, is_refusal};
+use super::way_back::WayBack;
 use super::worker::{BUSY_HOST_PAUSE, Life, Next, REFUSED_PAUSE, StepError, Work, rest_on_bell};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -91,6 +94,7 @@ struct LaneState {
     waits_until: Duration,
     /// The credentials were refused that had this version: with others the lane goes on.
     refused: Option<u64>,
+    way: WayBack,
     failures: u32,
     faults: u32,
     /// Up to this id the lane was gone through.
@@ -105,6 +109,7 @@ impl LaneState {
             lane,
             waits_until: Duration::ZERO,
             refused: None,
+            way: WayBack::default(),
             failures: 0,
             faults: 0,
             after: 0,
@@ -156,12 +161,10 @@ impl Push {
         let now = self.parts.clock.monotonic();
         let now_ms = self.parts.clock.wall_ms();
         let version = self.parts.credentials.version();
+        let returns = self.parts.outcomes.returns();
         let state = &mut self.lanes[lane];
-        if state
-            .refused
-            .take_if(|refused| *refused != version)
-            .is_some()
-        {
+        let has_others = state.refused.take_if(|refused| *refused != version);
+        if has_others.is_some() || state.way.ends_wait(returns, now) {
             state.waits_until = now;
         }
         if state.waits_until > now {
@@ -261,6 +264,7 @@ impl Push {
             match verdict {
                 Verdict::Sent => {
                     (state.failures, state.faults) = (0, 0);
+                    state.way.succeeded();
                     sent.push(item.id);
                 }
                 Verdict::Park(cause) => {
@@ -320,6 +324,7 @@ impl Push {
             _ => Duration::ZERO,
         };
         let floor = floor.max(error.retry_after.unwrap_or(Duration::ZERO));
+        state.way.failed(&error, now, self.parts.retry, dice());
         let wait = self.parts.retry.wait(state.failures, dice()).max(floor);
         state.waits_until = now + wait;
         tracing::debug!(
@@ -399,7 +404,14 @@ impl Work for Push {
     }
 
     fn rest(&mut self, wait: Duration, shutdown: &Shutdown) -> bool {
-        rest_on_bell(&self.parts.bell, wait, shutdown)
+        let (outcomes, clock) = (&self.parts.outcomes, &self.parts.clock);
+        let lanes = &self.lanes;
+        rest_on_bell(&self.parts.bell, wait, shutdown, || {
+            let (returns, now) = (outcomes.returns(), clock.monotonic());
+            lanes
+                .iter()
+                .any(|lane| lane.way.would_end_wait(returns, now))
+        })
     }
 }
 
