@@ -84,7 +84,7 @@ fn a_request_without_an_answer_says_so_and_the_next_answer_is_a_return() {
     let port = nobody.local_addr().unwrap().port();
     drop(nobody);
     let error = ask(&client, Method::GET, &format!("https://127.0.0.1:{port}/"));
-    assert_eq!(error.unwrap_err().way_lost_at, Some(0));
+    assert_eq!(error.err().unwrap().way_lost_at, Some(0));
     assert_eq!(heard.returns(), 0);
     ask(&client, Method::GET, &host.url).unwrap();
     assert_eq!(heard.returns(), 1);
