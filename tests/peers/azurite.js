@@ -58,17 +58,18 @@ function verbs(service, credential) {
         async etag(command) {
             return { etag: (await blob(command).getProperties()).etag };
         },
-        // A signature for reading a container, as a query string.
-        async sign({ container, for_s }) {
+        // A signature for a container, as a query string: from so many seconds on, for so many, good for what `permissions`
+        // says. With an account named, for a host of that account and key instead of Azurite.
+        async sign({ container, for_s, from_s = -60, permissions = "r", account, account_key }) {
             const now = Date.now();
             const sas = generateBlobSASQueryParameters(
                 {
                     containerName: container,
-                    permissions: ContainerSASPermissions.parse("r"),
-                    startsOn: new Date(now - 60_000),
+                    permissions: ContainerSASPermissions.parse(permissions),
+                    startsOn: new Date(now + from_s * 1000),
                     expiresOn: new Date(now + for_s * 1000),
                 },
-                credential,
+                account ? new StorageSharedKeyCredential(account, account_key) : credential,
             );
             return { sas: sas.toString() };
         },

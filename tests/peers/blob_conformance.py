@@ -40,11 +40,11 @@ class Azurite:
         assert "error" not in answer, answer
         return answer
 
-    def put(self, name, content):
+    def put(self, name, content, container="conform"):
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
-            self.call(op="put", container="conform", name=name, file=file.name, content_type="video/mp4")
+            self.call(op="put", container=container, name=name, file=file.name, content_type="video/mp4")
 
     def end(self):
         self.process.stdin.close()
@@ -96,6 +96,20 @@ CASES = [
     ("an empty one", "empty.mp4", "GET", {}),
 ]
 
+# The emulator's storage account.
+ACCOUNT = {"account": "simplementedata", "account_key": "Y29tcHRvaXIgdGVzdCBhY2NvdW50IGtleQ=="}
+# Azurite's one answer to whatever it does not believe. The service's documented one is AuthenticationFailed.
+AZURITES = 403, "AuthorizationFailure"
+# Terms, what is changed in the query afterwards, and the answer; the last column is Azurite's where it is another.
+SIGNATURES = [
+    ("good", {"for_s": 60}, str, 206, None, None),
+    ("over", {"for_s": -10}, str, 403, "AuthenticationFailed", AZURITES),
+    ("not begun", {"for_s": 60, "from_s": 30}, str, 403, "AuthenticationFailed", AZURITES),
+    ("without the right to read", {"for_s": 60, "permissions": "l"}, str, 403, "AuthorizationPermissionMismatch", None),
+    ("made longer", {"for_s": -10}, lambda sas: sas.replace("se=20", "se=21"), 403, "AuthenticationFailed", AZURITES),
+    ("none", None, str, 404, "ResourceNotFound", AZURITES),
+]
+
 azurite = Azurite()
 try:
     azurite.call(op="container", container="conform", access="blob")
@@ -129,11 +143,23 @@ try:
             assert side.etag.startswith('"0x') and side.etag.endswith('"'), side.etag
             status, _, is_first, _ = side.ask("a%20b/film.mp4", "GET", {"Range": "bytes=1-", "If-Match": "ETAG"})
             assert (status, is_first) == (412, None), f"{side.name}: {status}"
-    with check("blobs like Azurite: a signature by Microsoft's client opens a closed container, and an old one does not"):
-        azurite.call(op="container", container="closed", access=None)
-        good = azurite.call(op="sign", container="closed", for_s=60)["sas"]
-        old = azurite.call(op="sign", container="closed", for_s=-10)["sas"]
-        answers = [request(f"{azurite.url}/closed/x?{sas}", context=CONTEXT)[0] for sas in [good, old]]
-        assert answers == [404, 403], answers
+    azurite.call(op="container", container="closed", access=None)
+    azurite.put("film.mp4", BYTES, "closed")
+    status, _, body = request(f"{READY['control_url']}/control/containers/closed", "PUT", b'{"access":null}')
+    assert status == 204, body
+    status, _, body = request(f"{READY['control_url']}/control/blobs/closed/film.mp4", "PUT", BYTES)
+    assert status == 200, body
+    for name, terms, change, status, code, azurites in SIGNATURES:
+        with check(f"blobs by a signature of Microsoft's client: {name}"):
+            answers = []
+            for base, account in [(azurite.url, {}), (READY["blob_url"], ACCOUNT)]:
+                sas = terms and azurite.call(op="sign", container="closed", **terms, **account)["sas"]
+                url = f"{base}/closed/film.mp4?{change(sas or '')}"
+                got, headers, body = request(url, "GET", None, {"Range": "bytes=5000-"}, context=CONTEXT)
+                answers.append((got, headers["x-ms-error-code"], body if got < 400 else b""))
+            real, ours = answers
+            assert ours == (status, code, BYTES[5000:] if status < 400 else b""), ours[:2]
+            assert real[:2] == (azurites or (status, code)), real[:2]
+            assert azurites or real == ours
 finally:
     azurite.end()

@@ -210,6 +210,13 @@ pub struct RequestRecord {
     pub path: String,
     /// Status answered; 0 if the connection was reset instead.
     pub status: u16,
+    /// Bytes of the answer's body; 0 when it was reset instead, or has no end that is known.
+    pub bytes: u64,
+    /// Nothing was there to be given: a poll that came too early.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
+    /// How long it was held, in milliseconds.
+    pub held_ms: u64,
     /// The fault that hit it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

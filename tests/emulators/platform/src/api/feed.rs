@@ -11,7 +11,7 @@ use super::{bad_request, cursor};
 use crate::percent::Query;
 use crate::platform::{Platform, now_ms, rfc3339};
 use crate::serve::body::Payload;
-use crate::serve::reply::{Reply, problem, text_of};
+use crate::serve::reply::{NothingNew, Reply, problem, text_of};
 use crate::store::StoreError;
 use crate::store::documents::head;
 use crate::store::feed::{self, Change, Position, Wanted};
@@ -63,6 +63,9 @@ pub async fn answer(
         if !page.changes.is_empty() || bounded || Instant::now() >= deadline {
             let mut answer = text_of(StatusCode::OK, "application/json", "");
             fill(&mut answer, page.to_json().into_bytes(), gzip);
+            if page.changes.is_empty() {
+                answer.extensions_mut().insert(NothingNew);
+            }
             return Ok(answer);
         }
         tokio::select! {

@@ -12,7 +12,7 @@ use super::bad_request;
 use crate::percent::Query;
 use crate::platform::Platform;
 use crate::serve::body::Payload;
-use crate::serve::reply::{Reply, problem, text_of};
+use crate::serve::reply::{NothingNew, Reply, problem, text_of};
 use crate::store::StoreError;
 use crate::store::orders::{self, FeedOrder};
 
@@ -48,7 +48,11 @@ pub async fn answer(
             return Ok(problem(StatusCode::GONE, "refetch", detail));
         };
         if !page.orders.is_empty() || Instant::now() >= deadline {
-            return Ok(text_of(StatusCode::OK, "application/json", page.to_json()));
+            let mut answer = text_of(StatusCode::OK, "application/json", page.to_json());
+            if page.orders.is_empty() {
+                answer.extensions_mut().insert(NothingNew);
+            }
+            return Ok(answer);
         }
         tokio::select! {
             _ = changed.changed() => {}

@@ -1,7 +1,9 @@
-//! Azure Blob storage, as far as a box uses it: GET and HEAD with ranges and conditions, anonymous access.
+//! Azure Blob storage, as far as a box uses it: GET and HEAD with ranges and conditions; containers that everybody may
+//! read, and closed ones that a signature opens ([`sas`]).
 
 pub mod range;
 pub mod reply;
+pub mod sas;
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, StatusCode};
 
-use crate::percent;
+use crate::percent::{self, Query};
 use crate::platform::Platform;
 use crate::serve::body::{self, ChunkSender, Payload};
 use crate::serve::reply::{Reply, empty, set, with_body};
@@ -57,6 +59,17 @@ async fn read(request: &Request<Payload>, platform: &Arc<Platform>) -> Result<Re
             "ResourceNotFound",
             "The specified resource does not exist.",
         ));
+    }
+    let container = name.split('/').next().unwrap_or_default().to_owned();
+    let is_closed = platform
+        .store
+        .call(move |connection| blobs::is_closed(connection, &container))
+        .await?;
+    if is_closed {
+        let query = Query::parse(request.uri().query());
+        if let Err(refused) = sas::verify(&query, &name, platform.clock.now_ms()) {
+            return Ok(refused.reply());
+        }
     }
     let found = platform
         .store

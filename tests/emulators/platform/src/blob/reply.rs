@@ -17,8 +17,16 @@ const X_MS_BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 
 /// An error answer: the code in a header and in XML. (A HEAD's body is dropped on the way out.)
 pub fn error(status: StatusCode, code: &str, message: &str) -> Reply {
+    error_with(status, code, message, None)
+}
+
+/// The same; `detail` is why a signature was refused.
+pub fn error_with(status: StatusCode, code: &str, message: &str, detail: Option<&str>) -> Reply {
+    let detail = detail.map_or_else(String::new, |detail| {
+        format!("<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>")
+    });
     let text = format!(
-        "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>{message}</Message>{detail}</Error>"
     );
     let mut reply = text_of(status, "application/xml", text);
     set(&mut reply, X_MS_ERROR_CODE, code);

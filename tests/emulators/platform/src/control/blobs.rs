@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::documents::store_text;
@@ -65,6 +66,31 @@ async fn put(call: &Call<'_>, platform: &Arc<Platform>, name: &str) -> Result<Re
         store_text(platform, "media", &blob.sha256, data.to_string()).await?;
     }
     Ok(json_reply(StatusCode::OK, &data))
+}
+
+/// `{"access":"blob"}`: everybody may read its blobs; `{"access":null}`: only who has a signature.
+pub async fn set_access(
+    call: &Call<'_>,
+    platform: &Arc<Platform>,
+    container: &str,
+) -> Result<Reply, CallError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        access: Option<String>,
+    }
+    let wanted: Wanted = call.json()?;
+    let closed = match wanted.access.as_deref() {
+        None => true,
+        Some("blob") => false,
+        Some(_) => return Err(CallError::Bad("access is \"blob\" or null".to_owned())),
+    };
+    let container = container.to_owned();
+    platform
+        .store
+        .call(move |connection| blobs::set_closed(connection, &container, closed))
+        .await?;
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 async fn delete(platform: &Arc<Platform>, name: &str) -> Result<Reply, CallError> {

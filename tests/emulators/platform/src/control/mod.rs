@@ -141,6 +141,7 @@ async fn route(call: &Call<'_>, platform: &Arc<Platform>) -> Result<Reply, CallE
         (_, ["bus", path @ ..]) => bus::route(call, platform, path).await,
         (_, ["rollouts", path @ ..]) => rollouts::route(call, platform, path).await,
         ("GET" | "PUT", ["controllers"]) => rollouts::controllers(call, platform).await,
+        ("PUT", ["containers", container]) => blobs::set_access(call, platform, container).await,
         (_, ["blobs", container, name @ ..]) if !name.is_empty() => {
             blobs::route(call, platform, &format!("{container}/{}", name.join("/"))).await
         }

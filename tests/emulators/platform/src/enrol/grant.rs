@@ -10,8 +10,9 @@ use hyper::StatusCode;
 use serde_json::json;
 use sha2::Sha256;
 
+use crate::blob::sas::of_container;
 use crate::percent::encode;
-use crate::platform::{Platform, now_ms, rfc3339};
+use crate::platform::{Platform, now_ms};
 use crate::serve::reply::{Reply, json as json_reply};
 use crate::store::StoreError;
 use crate::store::enrolment::{self, Box};
@@ -22,9 +23,6 @@ const CONTAINER: &str = "images";
 const SUPPORT_ENTITY: &str = "support";
 /// Where support events go, unless the bus listens on an address of its own.
 const SUPPORT_HOST: &str = "koostodesapp-ns.servicebus.windows.net";
-/// The emulated storage account and its key (base64, as Azure shows it).
-const ACCOUNT: &str = "simplementedata";
-const ACCOUNT_KEY: &str = "Y29tcHRvaXIgdGVzdCBhY2NvdW50IGtleQ==";
 
 /// Credentials, new ones with `renew` or when the box has none that are good.
 pub async fn hand_out(
@@ -72,7 +70,7 @@ pub async fn hand_out(
                 "claimed_at_s": found.claimed_ms / 1000,
                 "api": {"token": token, "expires_at_s": expires_at_s},
                 "bus": {"entity": entity, "sas": bus, "expires_at_s": expires_at_s},
-                "media": {"sas": container_sas(expires_at_s), "expires_at_s": expires_at_s},
+                "media": {"sas": of_container(CONTAINER, expires_at_s), "expires_at_s": expires_at_s},
                 "support": {"entity": SUPPORT_ENTITY, "sas": support, "expires_at_s": expires_at_s},
                 "logs": {"key": platform.credentials.logs_key},
             },
@@ -102,22 +100,4 @@ fn sas(platform: &Platform, uri: &str, expires_at_s: i64) -> String {
     let signature = encode(&STANDARD.encode(mac.finalize().into_bytes()));
     let rule = encode(&credentials.bus_key_name);
     format!("SharedAccessSignature sr={resource}&sig={signature}&se={expires_at_s}&skn={rule}")
-}
-
-/// A service signature for reading the container (Microsoft Learn, "create a service SAS", versions from 2020-12-06 on).
-fn container_sas(expires_at_s: i64) -> String {
-    let (version, permissions) = ("2021-12-02", "r");
-    let expiry = rfc3339(expires_at_s * 1000);
-    let expiry = expiry.split('.').next().unwrap_or(&expiry);
-    let to_sign = format!(
-        "{permissions}\n\n{expiry}\n/blob/{ACCOUNT}/{CONTAINER}\n\n\nhttps\n{version}\nc\n\n\n\n\n\n\n"
-    );
-    let key = STANDARD.decode(ACCOUNT_KEY).expect("the key is base64");
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes a key of any length");
-    mac.update(to_sign.as_bytes());
-    let signature = encode(&STANDARD.encode(mac.finalize().into_bytes()));
-    format!(
-        "sv={version}&sr=c&sp={permissions}&se={}&spr=https&sig={signature}",
-        encode(expiry)
-    )
 }

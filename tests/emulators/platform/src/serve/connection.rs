@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::header::{DATE, HOST, RETRY_AFTER};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, DATE, HOST, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -19,7 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::body::{Ending, MAX_PAYLOAD_BYTES, Payload, STALL};
 use super::fault::Kind;
-use super::reply::{self, Reply};
+use super::reply::{self, NothingNew, Reply};
 use super::{Flow, Flows, body};
 use crate::platform::{Platform, RequestRecord, rfc1123};
 use crate::{api, blob, bus, control, intake};
@@ -145,18 +145,24 @@ async fn answer(
         request.uri().path().to_owned(),
     );
     let fault = platform.faults.hit_request(flow, &method, &path);
-    let record = |status| {
+    let began = Instant::now();
+    let record = |answer: Option<&Reply>| {
         let fault = fault.map(|kind| kind.to_string());
+        let status = answer.map_or(0, |answer| answer.status().as_u16());
         platform.requests.record(RequestRecord {
             flow,
             method,
             path,
             status,
+            bytes: answer.map_or(0, body_bytes),
+            empty: status == 204
+                || answer.is_some_and(|answer| answer.extensions().get::<NothingNew>().is_some()),
+            held_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             fault,
         });
     };
     if fault == Some(Kind::Stall) {
-        record(0);
+        record(None);
         tokio::time::sleep(STALL).await;
         return Err(io::ErrorKind::TimedOut.into());
     }
@@ -189,8 +195,15 @@ async fn answer(
         reply::set(&mut answer, DATE, &rfc1123(platform.clock.now_ms()));
         answer
     });
-    record(result.as_ref().map_or(0, |answer| answer.status().as_u16()));
+    record(result.as_ref().ok());
     result
+}
+
+/// Length of the body as announced.
+fn body_bytes(answer: &Reply) -> u64 {
+    let announced = answer.headers().get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    announced.or(answer.body().size_hint().exact()).unwrap_or(0)
 }
 
 async fn dispatch(

@@ -9,6 +9,10 @@ use super::body::{self, Body};
 /// An answer.
 pub type Reply = Response<Body>;
 
+/// Marks an answer that has nothing to give, for the record of requests.
+#[derive(Debug, Clone, Copy)]
+pub struct NothingNew;
+
 /// An answer without a body.
 pub fn empty(status: StatusCode) -> Reply {
     with_body(status, body::full(""))

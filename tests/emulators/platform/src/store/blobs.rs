@@ -69,6 +69,27 @@ pub fn find(connection: &Connection, name: &str) -> Result<Option<Blob>, StoreEr
         .optional()?)
 }
 
+/// Opens a container to everybody (as they are from the start), or closes it to all without a signature.
+pub fn set_closed(
+    connection: &Connection,
+    container: &str,
+    closed: bool,
+) -> Result<(), StoreError> {
+    let change = if closed {
+        "INSERT OR IGNORE INTO closed_containers(name) VALUES (?1)"
+    } else {
+        "DELETE FROM closed_containers WHERE name = ?1"
+    };
+    connection.execute(change, [container])?;
+    Ok(())
+}
+
+/// Whether a container is closed to all without a signature.
+pub fn is_closed(connection: &Connection, container: &str) -> Result<bool, StoreError> {
+    let mut found = connection.prepare_cached("SELECT 1 FROM closed_containers WHERE name = ?1")?;
+    Ok(found.exists([container])?)
+}
+
 /// Deletes the name; its bytes stay, another name may have them. False: there was none.
 pub fn delete(connection: &Connection, name: &str) -> Result<bool, StoreError> {
     Ok(connection.execute("DELETE FROM blobs WHERE name = ?1", [name])? > 0)

@@ -9,6 +9,7 @@
 //! | `events` | what boxes reported, once a key |
 //! | `entities`, `messages`, `seen_messages` | the bus: queues, topics, subscriptions; messages; ids for duplicate detection |
 //! | `blobs` | names and properties of blobs; the bytes are in `blobs/` by SHA-256 |
+//! | `closed_containers` | containers that only a signature opens |
 //! | `rollouts`, `rollout_feedback`, `controllers` | hawkBit's actions, what boxes said of them, the boxes |
 //! | `boxes`, `tokens` | boxes that enrolled, and what they were handed |
 //! | `orders_feed` | orders for those who take them over the API |
@@ -160,6 +161,7 @@ CREATE TABLE IF NOT EXISTS orders_feed(
 CREATE TABLE IF NOT EXISTS blobs(
   name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, content_type TEXT NOT NULL,
   etag TEXT NOT NULL, modified_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS closed_containers(name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rollouts(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS rollout_feedback(
   number INTEGER PRIMARY KEY AUTOINCREMENT,
