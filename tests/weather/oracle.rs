@@ -38,6 +38,10 @@ pub fn still_waits(world: &World, told: &Told) -> Option<String> {
             told.counter.len()
         ));
     }
+    let to_send = world.to_send();
+    if to_send > 0 {
+        return Some(format!("{to_send} reports wait on the box"));
+    }
     let stale = told
         .documents
         .iter()

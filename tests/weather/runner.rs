@@ -35,6 +35,24 @@ pub const fn proxied(name: &'static str, weather: fn(&mut World)) -> Case {
     }
 }
 
+/// A shop whose box was claimed at the platform: its credentials end, and are renewed.
+pub const fn enrolled(name: &'static str, weather: fn(&mut World)) -> Case {
+    Case {
+        name,
+        setup: World::enrolled,
+        weather,
+    }
+}
+
+/// A shop whose box asks for everything in crumbs: a control of what measures.
+pub const fn in_crumbs(name: &'static str, weather: fn(&mut World)) -> Case {
+    Case {
+        name,
+        setup: World::in_crumbs,
+        weather,
+    }
+}
+
 impl Case {
     fn run(&self) {
         let mut world = (self.setup)(self.name);

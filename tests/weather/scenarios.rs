@@ -1,7 +1,10 @@
 //! The weather map.
 
-use crate::runner::{Case, direct, proxied};
+use crate::catch_up::{crumbs_are_caught, within_twice_the_ideal};
+use crate::runner::{Case, direct, enrolled, in_crumbs, proxied};
 use crate::world::{World, lasts, minutes};
+
+use std::sync::Arc;
 
 /// How many requests a storm hits: more than there are while it lasts.
 const STORM: u32 = 1_000_000;
@@ -32,6 +35,7 @@ pub const CASES: &[Case] = &[
         lost_answers_and_power,
     ),
     direct("reset_before_the_handshake", |w| squalls(w, "refuse")),
+    direct("reset_in_the_handshake", reset_in_the_handshake),
     direct("requests_are_never_answered", |w| squalls(w, "stall")),
     direct("bodies_stand_still", |w| squalls(w, "stall_after_bytes:20")),
     direct("bodies_are_truncated", |w| {
@@ -44,7 +48,20 @@ pub const CASES: &[Case] = &[
     direct("locks_are_lost", lost_locks),
     direct("platform_clock_jumps", platform_clock_jumps),
     direct("box_clock_jumps", box_clock_jumps),
+    enrolled("signature_ends_in_mid_file", signature_ends_in_mid_file),
     direct("everything_at_once", everything_at_once),
+    direct("catches_up_after_72_hours_offline", |w| {
+        within_twice_the_ideal(w, long_away, is_back)
+    }),
+    direct("catches_up_after_a_storm_of_503", |w| {
+        within_twice_the_ideal(w, storm_begins, storm_ends)
+    }),
+    proxied("catches_up_after_the_proxy_was_down", |w| {
+        within_twice_the_ideal(w, proxy_goes, proxy_comes)
+    }),
+    in_crumbs("a_box_that_asks_in_crumbs_is_caught", |w| {
+        crumbs_are_caught(w, storm_begins, storm_ends)
+    }),
 ];
 
 /// `down` minutes without the platform, `down` minutes with it, `times` times.
@@ -91,6 +108,109 @@ fn squalls(world: &mut World, fault: &str) {
         lasts(minutes(3));
     }
     world.platform.disarm();
+}
+
+/// Connections are cut, and new ones are while they are being secured.
+fn reset_in_the_handshake(world: &mut World) {
+    for _ in 0..10 {
+        for flow in ["api", "bus", "blob"] {
+            world.platform.arm("refuse", flow, 1, None, "");
+            world.platform.arm("reset_handshake", flow, 2, None, "");
+        }
+        lasts(minutes(3));
+    }
+    world.platform.disarm();
+}
+
+/// Of the film, and where it breaks.
+const FILM_BYTES: usize = 600_000;
+const BREAKS_AT: u64 = 200_000;
+/// Longer than what is handed out lives.
+const EIGHT_DAYS_S: i64 = 8 * 86_400;
+
+/// A film breaks off; until the line is back its signature is over, and so is everything else that was handed out.
+fn signature_ends_in_mid_file(world: &mut World) {
+    let platform = Arc::clone(&world.platform);
+    let bytes: Vec<u8> = (0..FILM_BYTES)
+        .map(|at| u8::try_from((at * 29 + at / 239) % 256).unwrap())
+        .collect();
+    let breaks = format!("truncate_after_bytes:{BREAKS_AT}");
+    platform.arm(&breaks, "blob", 1, None, "film");
+    platform.arm("status:503", "blob", STORM, None, "film");
+    let data = platform.put_blob("film.mp4", &bytes, true);
+    let sha256 = data["sha256"].as_str().unwrap().to_owned();
+    world.told.lock().unwrap().images.insert(sha256, bytes);
+    world.until("the film breaks off", || {
+        platform
+            .blob_answers("film")
+            .iter()
+            .any(|(status, _)| *status == 503)
+    });
+    platform.set_offline(true);
+    platform.disarm();
+    platform.arm("status:503", "api", STORM, None, "/enrol");
+    platform.set_clock(EIGHT_DAYS_S);
+    platform.set_offline(false);
+    world.until("the old signature is shown, and refused", || {
+        platform
+            .blob_answers("film")
+            .iter()
+            .any(|(status, _)| *status == 403)
+    });
+    let handed_out = platform.handed_out();
+    platform.disarm();
+    let answers = || {
+        let answers = platform.blob_answers("film").into_iter();
+        answers
+            .filter(|(status, _)| matches!(status, 200 | 206))
+            .collect::<Vec<_>>()
+    };
+    world.until("the film goes on", || answers().len() > 1);
+    assert!(
+        platform.handed_out() > handed_out,
+        "another one was handed out"
+    );
+    let rest = FILM_BYTES as u64 - BREAKS_AT;
+    assert_eq!(
+        answers()[1..],
+        [(206, rest)],
+        "at the byte where it broke off"
+    );
+}
+
+fn long_away(world: &mut World) {
+    world.platform.set_offline(true);
+    lasts(minutes(20));
+    world.power_cut();
+}
+
+fn is_back(world: &mut World) {
+    lasts(minutes(20));
+    world.platform.set_offline(false);
+}
+
+fn storm_begins(world: &mut World) {
+    for flow in ["api", "bus", "blob"] {
+        world.platform.arm("status:503", flow, STORM, None, "");
+    }
+}
+
+fn storm_ends(world: &mut World) {
+    lasts(minutes(10));
+    world.platform.disarm();
+}
+
+fn proxy_goes(world: &mut World) {
+    world.proxy.as_mut().unwrap().stop();
+}
+
+fn proxy_comes(world: &mut World) {
+    lasts(minutes(20));
+    world
+        .proxy
+        .as_mut()
+        .unwrap()
+        .start_again(crate::proxy::PASSWORD);
 }
 
 fn lost_answers_and_power(world: &mut World) {

@@ -21,6 +21,7 @@ pub struct World {
     pub told: Arc<Mutex<Told>>,
     token: String,
     traffic: Option<Traffic>,
+    enrols: bool,
     // Last, so that everybody has left it.
     _dir: tempfile::TempDir,
 }
@@ -45,18 +46,60 @@ const LOCK: Duration = Duration::from_secs(4);
 /// Longest waits of the box in these tests: short, since its weather is.
 const DEADLINES: &str = "resolve_s = 2\nconnect_s = 2\nfirst_byte_s = 2\nstall_s = 2\n";
 
+/// What is special about a shop.
+#[derive(Default)]
+struct Setup {
+    proxied: bool,
+    enrols: bool,
+    in_crumbs: bool,
+}
+
 impl World {
     /// The box reaches the platform directly.
     pub fn direct(name: &'static str) -> Self {
-        Self::new(name, false)
+        Self::new(name, Setup::default())
     }
 
     /// The box reaches the platform through a real proxy with a password.
     pub fn proxied(name: &'static str) -> Self {
-        Self::new(name, true)
+        Self::new(
+            name,
+            Setup {
+                proxied: true,
+                ..Setup::default()
+            },
+        )
     }
 
-    fn new(name: &'static str, proxied: bool) -> Self {
+    /// The box is new, and a person at the platform has claimed it: what it may is handed out, and has an end. Its images
+    /// are for who has a signature.
+    pub fn enrolled(name: &'static str) -> Self {
+        Self::new(
+            name,
+            Setup {
+                enrols: true,
+                ..Setup::default()
+            },
+        )
+    }
+
+    /// A box that asks for everything in crumbs.
+    pub fn in_crumbs(name: &'static str) -> Self {
+        Self::new(
+            name,
+            Setup {
+                in_crumbs: true,
+                ..Setup::default()
+            },
+        )
+    }
+
+    fn new(name: &'static str, setup: Setup) -> Self {
+        let Setup {
+            proxied,
+            enrols,
+            in_crumbs,
+        } = setup;
         let dir = tempfile::tempdir().unwrap();
         let platform = Arc::new(Platform::start());
         platform.load_products(200);
@@ -69,13 +112,28 @@ impl World {
                 proxy.port
             )
         });
+        let (site, token, key) = if enrols {
+            platform.close_container("images");
+            Default::default()
+        } else {
+            (
+                format!("site_id = \"{SITE}\"\n"),
+                format!("token = \"{TOKEN}\"\n"),
+                format!("key_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n"),
+            )
+        };
+        let (page, batch) = if in_crumbs {
+            ("page_items = 10\n", "[wan.push]\nbatch_items = 1\n")
+        } else {
+            Default::default()
+        };
         let settings = format!(
-            "[site]\nsite_id = \"{SITE}\"\nclaim_code = \"{CLAIM_CODE}\"\n\
-             [wan]\napi_url = \"{}\"\nbus_url = \"{}\"\nmedia_url = \"{}\"\ntoken = \"{TOKEN}\"\n\
+            "[site]\n{site}claim_code = \"{CLAIM_CODE}\"\n\
+             [wan]\napi_url = \"{}\"\nbus_url = \"{}\"\nmedia_url = \"{}\"\n{token}\
              retry_first_ms = 100\nretry_max_s = 1\n{way_out}\
              [wan.trust]\nca_files = [\"{}\"]\n\
-             [wan.bus]\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\nwait_s = 2\n\
-             [wan.pull]\nwait_s = 2\n[wan.deadlines]\n{DEADLINES}",
+             [wan.bus]\n{key}wait_s = 2\n\
+             [wan.pull]\nwait_s = 2\n{page}[wan.orders_feed]\nwait_s = 2\n{batch}[wan.deadlines]\n{DEADLINES}",
             platform.text("api_url"),
             platform.text("bus_url"),
             platform.text("blob_url"),
@@ -101,6 +159,7 @@ impl World {
             told: Arc::default(),
             token: String::new(),
             traffic: None,
+            enrols,
             _dir: dir,
         }
     }
@@ -108,6 +167,12 @@ impl World {
     /// Opens the shop: all is up, and customers come.
     pub fn open(&mut self) {
         self.server.start();
+        if self.enrols {
+            self.until("the box shows itself", || {
+                self.platform.enrolling().is_some()
+            });
+            assert_eq!(self.platform.claim(CLAIM_CODE), 200, "{}", self.name);
+        }
         self.kitchen.start();
         self.token = self.kitchen.token();
         self.customers_come();
@@ -153,15 +218,8 @@ impl World {
     pub fn settle(&mut self) {
         self.customers_go();
         let over = Instant::now();
+        let last = self.comes_to_rest("nothing waits any more");
         let told = self.told.lock().unwrap().clone();
-        let mut last = String::from("nothing");
-        self.until_none("nothing waits any more", || {
-            let waits = oracle::still_waits(self, &told);
-            if let Some(why) = &waits {
-                last.clone_from(why);
-            }
-            waits
-        });
         println!(
             "weather {}: {} orders from the internet, {} at the counter, {} images; at rest {:.1} s after the weather, last waited for: {last}",
             self.name,
@@ -172,6 +230,26 @@ impl World {
         );
         oracle::everything_is_there_exactly_once(self, &told);
         oracle::catches_what_is_wrong(self, &told);
+    }
+
+    /// All that was told is where it belongs; what was waited for last.
+    pub fn comes_to_rest(&self, what: &str) -> String {
+        let told = self.told.lock().unwrap().clone();
+        let mut last = String::from("nothing");
+        self.until_none(what, || {
+            let waits = oracle::still_waits(self, &told);
+            if let Some(why) = &waits {
+                last.clone_from(why);
+            }
+            waits
+        });
+        last
+    }
+
+    /// Reports that wait on the box for the platform.
+    pub fn to_send(&self) -> i64 {
+        let status = self.server.json(80, "/status.json", None);
+        status["orders"]["to_send"].as_i64().unwrap()
     }
 
     pub fn until(&self, what: &str, level: impl Fn() -> bool) {

@@ -58,7 +58,7 @@ pub async fn serve_secured(stream: TcpStream, door: Secured, platform: Arc<Platf
 /// Handshake and requests; returns whether the connection is to be reset.
 async fn converse(stream: TcpStream, door: &Secured, platform: &Arc<Platform>) -> bool {
     if let Flows::One(flow) = door.flows
-        && platform.faults.hit_connection(flow)
+        && platform.faults.hit_connection(flow, Kind::Refuse)
     {
         return true;
     }
@@ -66,7 +66,8 @@ async fn converse(stream: TcpStream, door: &Secured, platform: &Arc<Platform>) -
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
         let flow = door.flows.of_host(start.client_hello().server_name());
         let shared = matches!(door.flows, Flows::ByHost(_));
-        if shared && flow.is_some_and(|flow| platform.faults.hit_connection(flow)) {
+        let hits = |kind| flow.is_some_and(|flow| platform.faults.hit_connection(flow, kind));
+        if (shared && hits(Kind::Refuse)) || hits(Kind::ResetHandshake) {
             return Ok(None);
         }
         start.into_stream(Arc::clone(&door.tls)).await.map(Some)
@@ -188,7 +189,9 @@ async fn answer(
             let _ = dispatch(flow, request, host, &platform).await;
             Err(io::ErrorKind::ConnectionReset.into())
         }
-        Some(Kind::Stall) | None => Ok(dispatch(flow, request, host, &platform).await),
+        Some(Kind::Stall | Kind::ResetHandshake) | None => {
+            Ok(dispatch(flow, request, host, &platform).await)
+        }
     };
     let result = result.map(|mut answer| {
         // In place of the HTTP server's own, which knows nothing of the platform's clock.

@@ -12,12 +12,14 @@ use super::Flow;
 /// Most faults that may be armed at once; more are refused.
 pub const MAX_ARMED: usize = 64;
 
-/// What goes wrong. Written `refuse`, `stall`, `stall_after_bytes:1000`, `truncate_after_bytes:1000`, `status:503`,
+/// What goes wrong. Written `refuse`, `reset_handshake`, `stall`, `stall_after_bytes:1000`, `truncate_after_bytes:1000`, `status:503`,
 /// `slow:10000`, `lose_answer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The connection is reset: a new one before its handshake, an open one at its next request.
     Refuse,
+    /// A new connection is reset after the client's first words of its handshake.
+    ResetHandshake,
     /// The request is read and never answered.
     Stall,
     /// The answer stops after so many bytes of its body, and the connection stays open.
@@ -51,6 +53,7 @@ impl FromStr for Kind {
         };
         match (name, number) {
             ("refuse", None) => Ok(Self::Refuse),
+            ("reset_handshake", None) => Ok(Self::ResetHandshake),
             ("stall", None) => Ok(Self::Stall),
             ("lose_answer", None) => Ok(Self::LoseAnswer),
             ("stall_after_bytes", Some(bytes)) => Ok(Self::StallAfterBytes(bytes)),
@@ -73,6 +76,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refuse => out.write_str("refuse"),
+            Self::ResetHandshake => out.write_str("reset_handshake"),
             Self::Stall => out.write_str("stall"),
             Self::LoseAnswer => out.write_str("lose_answer"),
             Self::StallAfterBytes(bytes) => write!(out, "stall_after_bytes:{bytes}"),
@@ -146,11 +150,11 @@ impl Faults {
         self.lock().clone()
     }
 
-    /// Takes the fault that hits a new connection of `flow`, if any: only `refuse` does.
-    pub fn hit_connection(&self, flow: Flow) -> bool {
+    /// Takes the fault of `kind` that hits a new connection of `flow`: `refuse` or `reset_handshake`, if it is armed.
+    pub fn hit_connection(&self, flow: Flow, kind: Kind) -> bool {
         self.take(|fault| {
             fault.flow == flow
-                && fault.fault == Kind::Refuse
+                && fault.fault == kind
                 && fault.path.is_none()
                 && fault.method.is_none()
         })
@@ -161,6 +165,7 @@ impl Faults {
     pub fn hit_request(&self, flow: Flow, method: &str, path: &str) -> Option<Kind> {
         self.take(|fault| {
             fault.flow == flow
+                && fault.fault != Kind::ResetHandshake
                 && fault.path.as_ref().is_none_or(|part| path.contains(part))
                 && fault
                     .method
@@ -252,8 +257,9 @@ mod tests {
             faults.hit_request(Flow::Api, "GET", "/v1/feed"),
             Some(Kind::Status(503))
         );
-        assert!(faults.hit_connection(Flow::Api));
-        assert!(!faults.hit_connection(Flow::Api));
+        assert!(!faults.hit_connection(Flow::Api, Kind::ResetHandshake));
+        assert!(faults.hit_connection(Flow::Api, Kind::Refuse));
+        assert!(!faults.hit_connection(Flow::Api, Kind::Refuse));
         assert_eq!(faults.hit_request(Flow::Api, "GET", "/snapshot"), None);
         assert_eq!(
             faults.hit_request(Flow::Api, "GET", "/v1/feed"),
@@ -266,6 +272,7 @@ mod tests {
     fn names_are_read_back_as_written() {
         for text in [
             "refuse",
+            "reset_handshake",
             "stall",
             "lose_answer",
             "truncate_after_bytes:7",
