@@ -37,6 +37,12 @@ impl Platform {
             .collect()
     }
 
+    /// How long credentials are good that are handed out from now on.
+    pub fn set_life(&self, life: Duration) {
+        let body = serde_json::json!({ "life_s": life.as_secs() });
+        self.call("PUT", "enrol", &[], body.to_string().as_bytes());
+    }
+
     /// How long a message received from the site's queue stays locked.
     pub fn set_lock(&self, lock: Duration) {
         let body = serde_json::json!({ "lock_ms": u64::try_from(lock.as_millis()).unwrap() });

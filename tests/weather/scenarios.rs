@@ -1,10 +1,11 @@
 //! The weather map.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::catch_up::{crumbs_are_caught, within_twice_the_ideal};
 use crate::runner::{Case, direct, enrolled, in_crumbs, proxied};
-use crate::world::{World, lasts, minutes};
+use crate::world::{LIFE, World, lasts, minutes};
 
 /// How many requests a storm hits: more than there are while it lasts.
 const STORM: u32 = 1_000_000;
@@ -125,10 +126,11 @@ fn reset_in_the_handshake(world: &mut World) {
 /// Of the film, and where it breaks.
 const FILM_BYTES: usize = 600_000;
 const BREAKS_AT: u64 = 200_000;
-/// Longer than what is handed out lives.
-const EIGHT_DAYS_S: i64 = 8 * 86_400;
+/// How long credentials are good that are handed out afterwards.
+const A_WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// A film breaks off; until the line is back its signature is over, and so is everything else that was handed out.
+/// A film breaks off; until the line is back its signature is over, and so is everything else that was handed out. The
+/// platform can't hand out others before the old one was shown.
 fn signature_ends_in_mid_file(world: &mut World) {
     let platform = Arc::clone(&world.platform);
     let bytes: Vec<u8> = (0..FILM_BYTES)
@@ -149,7 +151,7 @@ fn signature_ends_in_mid_file(world: &mut World) {
     platform.set_offline(true);
     platform.disarm();
     platform.arm("status:503", "api", STORM, None, "/enrol");
-    platform.set_clock(EIGHT_DAYS_S);
+    lasts(LIFE);
     platform.set_offline(false);
     world.until("the old signature is shown, and refused", || {
         platform
@@ -158,6 +160,7 @@ fn signature_ends_in_mid_file(world: &mut World) {
             .any(|(status, _)| *status == 403)
     });
     let handed_out = platform.handed_out();
+    platform.set_life(A_WEEK);
     platform.disarm();
     let answers = || {
         let answers = platform.blob_answers("film").into_iter();
