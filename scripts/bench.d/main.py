@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from report import Report, Row, machine_facts
-from rows import boot, bulk, bus, feed, memory, orders, pull, serve, size, start, syscalls
+from rows import boot, bulk, bus, feed, memory, orders, pull, serve, size, start, syscalls, weather
 
 ROWS = {
     "size": size.measure,
@@ -21,6 +21,7 @@ ROWS = {
     "syscalls": syscalls.measure,
     "boot": boot.measure,
     "bulk": bulk.measure,
+    "weather": weather.measure,
 }
 FULL_PAIRS, QUICK_PAIRS = 12, 4
 # A pull takes long: fewer pairs tell as much.

@@ -53,7 +53,8 @@ fn catch_up(world: &mut World, begins: fn(&mut World), ends: fn(&mut World)) -> 
     world.until("all reports of the counter's orders wait", || {
         world.to_send() >= i64::try_from(2 * AT_COUNTER).unwrap()
     });
-    left.reports = u64::try_from(world.to_send()).unwrap();
+    left.reports = world.waiting_reports();
+    let known = world.platform.event_count();
     let (mark, _) = record(&world.platform);
     ends(world);
     world.comes_to_rest("after the weather");
@@ -70,6 +71,8 @@ fn catch_up(world: &mut World, begins: fn(&mut World), ends: fn(&mut World)) -> 
         "{}: reported twice",
         world.name
     );
+    let told = u64::try_from(world.platform.event_count() - known).unwrap();
+    left.news = told.saturating_sub(left.reports.iter().sum());
     left.page_bytes = bare.follows_the_feed();
     (left, Used::of(&last[last.len() - since..]))
 }
@@ -125,7 +128,8 @@ fn is_missed(world: &World) -> Left {
         page_bytes: 0,
         orders_at_bus: count(AT_BUS),
         orders_in_feed: count(IN_FEED),
-        reports: 0,
+        reports: Vec::new(),
+        news: 0,
         images: count(IMAGES),
         image_bytes: count(IMAGES * IMAGE_BYTES),
     }

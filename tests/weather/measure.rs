@@ -6,7 +6,7 @@
 //! | documents changed | pages of as many items as the feed gives at once; bytes as a bare loop gets them |
 //! | orders at the bus | one receive and one complete each. Its lock is no part of that: a message received before the cut comes again when the lock is over, for any client |
 //! | orders in the feed of orders | pages of as many items as the box asks for |
-//! | reports of the box | a batch for every [`BATCH`]; what is reported only now, of orders that came now, may go alone |
+//! | reports of the box | a batch for every [`BATCH`] of a lane; what is reported only now, of orders that came now, may go alone |
 //! | images | a request each, each byte once |
 //!
 //! A poll that was held and had nothing to give is free: it is what waits for the next change.
@@ -34,7 +34,10 @@ pub struct Left {
     pub page_bytes: u64,
     pub orders_at_bus: u64,
     pub orders_in_feed: u64,
-    pub reports: u64,
+    /// Reports of each lane that waits.
+    pub reports: Vec<u64>,
+    /// Reported while it caught up, beside those.
+    pub news: u64,
     pub images: u64,
     pub image_bytes: u64,
 }
@@ -93,13 +96,16 @@ impl Used {
 
 /// Where more than [`AT_MOST`] times the ideal was used, or anything was fetched twice that came whole.
 pub fn complaints(left: &Left, used: &Used) -> Vec<String> {
-    let orders = left.orders_at_bus + left.orders_in_feed;
     let (pages, order_pages) = (
         left.documents.div_ceil(PAGE),
         left.orders_in_feed.div_ceil(ORDER_PAGE),
     );
-    let batches = left.reports.div_ceil(BATCH);
-    let ideal = pages + 2 * left.orders_at_bus + order_pages + batches + orders + left.images;
+    let batches = left
+        .reports
+        .iter()
+        .map(|reports| reports.div_ceil(BATCH))
+        .sum::<u64>();
+    let ideal = pages + 2 * left.orders_at_bus + order_pages + batches + left.news + left.images;
     let twice = |least: u64| 0..AT_MOST * least + 1;
     let exactly = |least: u64| least..least + 1;
     let rules: [(&str, u64, Range<u64>); 9] = [
@@ -119,7 +125,7 @@ pub fn complaints(left: &Left, used: &Used) -> Vec<String> {
         (
             "reports sent",
             used.pushes,
-            0..AT_MOST * batches + orders + 1,
+            0..AT_MOST * batches + left.news + 1,
         ),
         ("images asked for", used.images, twice(left.images)),
         (

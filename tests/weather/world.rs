@@ -256,6 +256,14 @@ impl World {
         status["orders"]["to_send"].as_i64().unwrap()
     }
 
+    /// The same of each lane, those that nobody waits for, too.
+    pub fn waiting_reports(&self) -> Vec<u64> {
+        let status = self.server.json(80, "/status.json", None);
+        let lanes = status["orders"]["outbox"].as_array().unwrap();
+        let waiting = lanes.iter().map(|lane| lane["waiting"].as_u64().unwrap());
+        waiting.filter(|waiting| *waiting > 0).collect()
+    }
+
     pub fn until(&self, what: &str, level: impl Fn() -> bool) {
         self.until_none(what, || (!level()).then(String::new));
     }
