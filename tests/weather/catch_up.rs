@@ -165,7 +165,8 @@ const MAX_PAGE: ByteSize = ByteSize::mib(16);
 impl BareLoop {
     fn at_the_end_of_the_feed(platform: &Platform) -> Self {
         let settings = format!(
-            "[wan.trust]\nca_files = [\"{}\"]\n",
+            "[wan]\napi_url = \"{}\"\n[wan.trust]\nca_files = [\"{}\"]\n",
+            platform.text("api_url"),
             platform.ca_file().display()
         );
         let config = Config::from_layers(&[(Path::new("bare.toml"), &settings)]).unwrap();
