@@ -1,6 +1,9 @@
 //! What the platform sent and the box could not keep, set aside where support can look at it.
 
+use rusqlite::Connection;
+
 use super::Catalogue;
+use super::read::fact;
 use crate::store::readers::ReadError;
 use crate::store::writer::Reply;
 
@@ -22,8 +25,60 @@ pub struct Aside {
     pub head: Vec<u8>,
 }
 
+/// What is wrong with the catalogue until a whole look at the platform's finds it right. It outlives a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Items that could not be kept, and why the last one could not.
+    pub refused: Option<(u64, String)>,
+    /// Documents that differ from the platform's and could not be repaired: which.
+    pub differs: Option<String>,
+}
+
+/// The facts that hold them.
+const REFUSED: &str = "refused";
+const REFUSED_LAST: &str = "refused_last";
+const DIFFERS: &str = "differs";
+
 impl Catalogue {
-    /// Sets an item aside; of `text` only the first [`ASIDE_HEAD`] bytes are kept.
+    /// What is wrong.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn faults(&self) -> Result<Faults, ReadError> {
+        self.readers.read_together(|conn| {
+            let refused: Option<i64> = fact(conn, REFUSED)?;
+            let last: Option<String> = fact(conn, REFUSED_LAST)?;
+            Ok(Faults {
+                refused: refused.map(|count| (count.unsigned_abs(), last.unwrap_or_default())),
+                differs: fact(conn, DIFFERS)?,
+            })
+        })
+    }
+
+    /// A whole look found nothing that could not be kept. What was set aside stays for support.
+    pub fn nothing_refused(&self) -> Reply<()> {
+        self.writer.submit(|tx| {
+            tx.conn
+                .execute(
+                    "DELETE FROM facts WHERE name IN (?1, ?2)",
+                    [REFUSED, REFUSED_LAST],
+                )
+                .map(drop)
+        })
+    }
+
+    /// Notes which documents differ, or that none does.
+    pub fn note_differing(&self, detail: Option<String>) -> Reply<()> {
+        self.writer.submit(move |tx| match &detail {
+            Some(detail) => put(tx.conn, DIFFERS, detail),
+            None => tx
+                .conn
+                .execute("DELETE FROM facts WHERE name = ?1", [DIFFERS])
+                .map(drop),
+        })
+    }
+
+    /// Sets an item aside, and counts it to [`Faults::refused`]; of `text` only the first [`ASIDE_HEAD`] bytes are kept.
     pub fn set_aside(&self, reason: String, text: &[u8]) -> Reply<()> {
         let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
         let head = text[..text.len().min(ASIDE_HEAD)].to_vec();
@@ -33,9 +88,16 @@ impl Catalogue {
                     "INSERT INTO set_aside (at_ms, reason, bytes, head) VALUES (?1, ?2, ?3, ?4)",
                 )?
                 .execute((tx.now_ms, &reason, bytes, &head))?;
+            let last = tx.conn.last_insert_rowid();
+            tx.conn
+                .prepare_cached(
+                    "INSERT INTO facts VALUES (?1, 1) ON CONFLICT DO UPDATE SET value = value + 1",
+                )?
+                .execute([REFUSED])?;
+            put(tx.conn, REFUSED_LAST, &reason)?;
             tx.conn
                 .prepare_cached("DELETE FROM set_aside WHERE n <= ?1")?
-                .execute([tx.conn.last_insert_rowid() - ASIDE_BOUND])
+                .execute([last - ASIDE_BOUND])
                 .map(drop)
         })
     }
@@ -71,4 +133,10 @@ impl Catalogue {
             .collect()
         })
     }
+}
+
+fn put(conn: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT INTO facts VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?
+        .execute([name, value])
+        .map(drop)
 }

@@ -38,7 +38,7 @@ use crate::telemetry::chain;
 use crate::units::ByteSize;
 
 pub use apply::Applied;
-pub use aside::{ASIDE_BOUND, ASIDE_HEAD, Aside};
+pub use aside::{ASIDE_BOUND, ASIDE_HEAD, Aside, Faults};
 pub use feed::{Change, Changes, ChangesPage, FeedCursor, ParseCursorError};
 pub use read::{CollectionCount, Stored};
 pub use schema::{BARCODE_COLLECTION, MEDIA_COLLECTION, TOMBSTONE_BOUND, TOMBSTONES_KEPT_MS};

@@ -24,8 +24,10 @@ pub(in crate::wan) struct PullReport {
     compared: Counter,
     repaired: Counter,
     heard_ms: Gauge,
-    /// Since start or the last snapshot without any.
+    /// Since the last snapshot without any or the last agreement, also over restarts.
     refused_now: u64,
+    /// The catalogue is noted to differ.
+    differs: bool,
     began: Option<Instant>,
     catalogue: Catalogue,
     telemetry: Telemetry,
@@ -39,6 +41,19 @@ impl PullReport {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let counter = |name, help| telemetry.metrics.counter(name, "", help);
+        // What can't be read now is said by whoever needs it next.
+        let faults = catalogue.faults().unwrap_or_default();
+        let now_ms = clock.wall_ms();
+        if let Some((count, why)) = &faults.refused {
+            let code = Code::FeedItemRefused;
+            telemetry
+                .conditions
+                .raise(code, refused_detail(*count, why), now_ms);
+        }
+        if let Some(detail) = &faults.differs {
+            let code = Code::CatalogueDiffers;
+            telemetry.conditions.raise(code, detail, now_ms);
+        }
         Self {
             documents: counter(
                 "comptoir_pull_documents_total",
@@ -70,7 +85,8 @@ impl PullReport {
                 "Buckets of documents fetched anew because they differed.",
             ),
             heard_ms: telemetry.feed_heard_ms(),
-            refused_now: 0,
+            refused_now: faults.refused.map_or(0, |(count, _)| count),
+            differs: faults.differs.is_some(),
             began: None,
             catalogue,
             telemetry: telemetry.clone(),
@@ -95,7 +111,7 @@ impl PullReport {
             // For support; the pull does not wait for it.
             drop(self.catalogue.set_aside(why.to_string(), text));
         }
-        let detail = format!("{} items, the last one: {why}", self.refused_now);
+        let detail = refused_detail(self.refused_now, why);
         self.telemetry
             .conditions
             .raise(Code::FeedItemRefused, detail, self.clock.wall_ms());
@@ -118,8 +134,7 @@ impl PullReport {
     pub(super) fn snapshot_finished(&mut self, taken: &SnapshotPlace, swept: usize) {
         self.snapshots.add_one();
         if taken.refused == 0 {
-            self.refused_now = 0;
-            self.telemetry.conditions.clear(Code::FeedItemRefused);
+            self.nothing_refused();
         }
         tracing::info!(
             event = "pull.snapshot_finished",
@@ -147,15 +162,32 @@ impl PullReport {
         );
     }
 
-    /// Both sides hold the same.
-    pub(super) fn agrees(&self) {
+    fn nothing_refused(&mut self) {
+        if std::mem::take(&mut self.refused_now) > 0 {
+            drop(self.catalogue.nothing_refused());
+        }
+        self.telemetry.conditions.clear(Code::FeedItemRefused);
+    }
+
+    /// Both sides hold the same: what was refused on the way is not missing.
+    pub(super) fn agrees(&mut self) {
+        if std::mem::replace(&mut self.differs, false) {
+            drop(self.catalogue.note_differing(None));
+        }
+        self.nothing_refused();
         self.telemetry.conditions.clear(Code::CatalogueDiffers);
     }
 
     /// They do not, although it was repaired.
-    pub(super) fn differs(&self, detail: String) {
+    pub(super) fn differs(&mut self, detail: String) {
+        self.differs = true;
+        drop(self.catalogue.note_differing(Some(detail.clone())));
         self.telemetry
             .conditions
             .raise(Code::CatalogueDiffers, detail, self.clock.wall_ms());
     }
+}
+
+fn refused_detail(count: u64, why: impl std::fmt::Display) -> String {
+    format!("{count} items, the last one: {why}")
 }

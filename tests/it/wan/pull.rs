@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use comptoir::store::catalogue::Faults;
 use comptoir::store::{Catalogue, Changes};
 use comptoir::telemetry::Code;
 use serde_json::json;
@@ -229,7 +230,7 @@ fn what_the_feed_never_told_is_found_by_checksum_and_repaired_in_silence() {
     let platform = Platform::start();
     platform.load_products(2000);
     platform.put_document("notices", "n1", &json!({"text": "x"}));
-    let shop = Shop::of(&platform)
+    let mut shop = Shop::of(&platform)
         .with("[wan.pull]\n", "[wan.pull]\nverify_s = 1\n")
         .start();
     shop.filled();
@@ -275,11 +276,30 @@ fn what_the_feed_never_told_is_found_by_checksum_and_repaired_in_silence() {
     eventually("it is told", || shop.condition(Code::FeedItemRefused));
     assert_eq!(shop.store().catalogue.aside_count().unwrap(), 1);
     assert!(shop.document("products", "p9").is_some());
+    // A restart does not make it unseen, even if the platform can't be asked.
+    eventually("it is noted", || {
+        shop.store().catalogue.faults().unwrap().differs
+    });
+    shop.stop();
+    platform.set_offline(true);
+    shop.start_again();
+    assert_eq!(
+        shop.condition(Code::CatalogueDiffers).as_deref(),
+        Some("products")
+    );
+    assert!(shop.condition(Code::FeedItemRefused).is_some());
+    platform.set_offline(false);
     platform.delete_document("products", "p9");
     eventually("it is over", || {
         shop.condition(Code::CatalogueDiffers)
             .is_none()
             .then_some(())
+    });
+    // Both sides hold the same: what was refused on the way is not missing.
+    eventually("nothing is wrong any more", || {
+        let noted = shop.store().catalogue.faults().unwrap();
+        let told = shop.condition(Code::FeedItemRefused);
+        (noted == Faults::default() && told.is_none()).then_some(())
     });
 }
 

@@ -194,4 +194,12 @@ fn what_is_set_aside_is_bounded_and_the_newest_stay() {
     assert_eq!(i64::from(catalogue.aside_count().unwrap()), ASIDE_BOUND);
     assert_eq!(aside[0].reason, format!("item {}", ASIDE_BOUND + 4));
     assert_eq!((aside[0].head.len(), aside[0].bytes), (ASIDE_HEAD, 2058));
+    drop(catalogue);
+    // Their number is known until a whole look finds nothing; what is kept for support stays.
+    let catalogue = bench.open().catalogue;
+    let (all, last) = (ASIDE_BOUND.unsigned_abs() + 5, aside[0].reason.clone());
+    assert_eq!(catalogue.faults().unwrap().refused, Some((all, last)));
+    catalogue.nothing_refused().wait().unwrap();
+    assert_eq!(catalogue.faults().unwrap(), Faults::default());
+    assert_eq!(i64::from(catalogue.aside_count().unwrap()), ASIDE_BOUND);
 }
