@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ddi::Ddi;
-use super::documents::Artifact;
+use super::documents::{Artifact, Place};
 use crate::digest::{Digest, Hasher};
 use crate::durable::fsync_dir;
 use crate::store::{Room, RoomError};
@@ -24,6 +24,9 @@ const CHUNK: usize = 64 * 1024;
 
 /// A power cut costs so much of a download at most.
 const FSYNC_EVERY: u64 = 8 << 20;
+
+/// While a bundle comes in, the room on the disk is looked at after so much.
+const ROOM_EVERY: u64 = 1 << 20;
 
 /// The folder of the bundle.
 pub(super) struct BundleDir {
@@ -48,9 +51,13 @@ pub(super) enum FetchBundleError {
     /// Network or host; goes on later.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// The rest of the disk belongs to orders.
+    /// The rest of the disk belongs to orders; what was here of the bundle does, too.
     #[error(transparent)]
     Room(#[from] RoomError),
+    /// The address that the API led to does not take its own signature (any more): the API gives another, and nothing is
+    /// wrong with what this box signs in with.
+    #[error("the bundle's own address answers HTTP {0}")]
+    Address(u16),
     /// The disk.
     #[error("the disk refuses the bundle")]
     Disk(#[source] io::Error),
@@ -173,7 +180,7 @@ impl BundleDir {
             .open(self.partial_path())
             .map_err(disk)?;
         let (mut reader, sort) = answer.into_reader();
-        let (mut written, mut unsynced) = (had, 0);
+        let (mut written, mut unsynced, mut unchecked) = (had, 0, 0);
         let mut chunk = vec![0; CHUNK];
         let ended = loop {
             match reader.read(&mut chunk) {
@@ -187,6 +194,11 @@ impl BundleDir {
                     }
                     file.write_all(part).map_err(disk)?;
                     hasher.update(part);
+                    unchecked += read as u64;
+                    if unchecked >= ROOM_EVERY {
+                        unchecked = 0;
+                        self.room.check(ByteSize::bytes(size - written))?;
+                    }
                     unsynced += read as u64;
                     if unsynced >= FSYNC_EVERY {
                         unsynced = 0;
@@ -219,7 +231,13 @@ fn ask(ddi: &Ddi, url: &str, had: u64, etag: Option<&str>) -> Result<Answer, Fet
         return Ok(answer);
     }
     let target = answer.header("location").unwrap_or_default().to_owned();
-    Ok(ddi.bundle(&target, had, etag)?)
+    let answer = ddi.bundle(&target, had, etag)?;
+    match answer.status() {
+        status @ (401 | 403) if matches!(ddi.places.of(&target), Ok(Place::Media)) => {
+            Err(FetchBundleError::Address(status))
+        }
+        _ => Ok(answer),
+    }
 }
 
 /// `Content-Range: bytes {start}-{end}/{total}`, RFC 9110 section 14.4.

@@ -13,6 +13,7 @@ use super::updater::{InstallBundleError, Standing};
 use crate::clock::Clock as _;
 use crate::store::OrderState;
 use crate::telemetry::{Code, UpdateState, UpdateWait, chain};
+use crate::units::ByteSize;
 use crate::wan::egress::{Cause, EgressError};
 use crate::wan::time::Quality;
 use crate::wan::worker::{Life, Next, StepError};
@@ -27,6 +28,10 @@ const LOOK_AT_OTHER: Duration = Duration::from_secs(30);
 const LOOK_AT_WINDOW: Duration = Duration::from_secs(600);
 /// Room on the disk is looked for this often.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(600);
+/// An address that was refused is asked for anew this often.
+const LOOK_AT_ADDRESS: Duration = Duration::from_secs(60);
+/// What is told while a bundle comes in.
+const FETCHING: &str = "fetching";
 /// RAUC says nothing for so long at most while it writes an image.
 const INSTALL_SILENCE: Duration = Duration::from_secs(20 * 60);
 /// Answers in a row that the bundle is not there, after which the order is given up.
@@ -71,14 +76,13 @@ impl Rollouts {
             self.show(None, Some(UpdateWait::Platform));
             return Ok(self.until(None));
         }
-        let mut told_quarter = quarter(self.bundle.had(), artifact.size);
-        self.tell(&order, "download", Some(told_quarter), "fetching");
         let (clock, poll_at) = (self.ddi.time.clone(), self.poll_at);
         let (ddi, board) = (&self.ddi, &self.telemetry.update);
         let (mut unsigned, mut before) = (0, self.bundle.had());
+        let mut told = order.told.clone();
         let mut go_on = |had: u64| {
             // A trickle is no life: the watchdog then ends the transfer, which goes on later.
-            unsigned += had - before;
+            unsigned += had.saturating_sub(before);
             before = had;
             if unsigned >= LIFE_BYTES {
                 unsigned = 0;
@@ -90,14 +94,16 @@ impl Rollouts {
                     ordered.percent = Some(percent);
                 }
             });
+            // Told once bytes come: before that there is nothing new, however often it is tried.
             let reached = quarter(had, artifact.size);
-            if reached > told_quarter {
-                told_quarter = reached;
+            let key = told_key("download", Some(reached), FETCHING);
+            if told != key {
+                told = key;
                 let report = Report {
                     execution: "download",
                     finished: "none",
                     percent: Some(reached),
-                    detail: "fetching",
+                    detail: FETCHING,
                 };
                 if let Err(error) = ddi.report("deploymentBase", &order.action_id, report) {
                     tracing::debug!(event = "rollouts.report_failed", error = chain(&error));
@@ -110,9 +116,10 @@ impl Rollouts {
             .bundle
             .fetch(ddi, &artifact, &mut order.etag, &mut go_on);
         if let Some(known) = &mut self.records.now.order
-            && known.etag != order.etag
+            && (known.etag != order.etag || known.told != told)
         {
             known.etag.clone_from(&order.etag);
+            known.told = told;
             self.records.keep()?;
         }
         match result {
@@ -123,10 +130,21 @@ impl Rollouts {
             }
             Ok(Fetched::Paused) => {}
             Ok(Fetched::Another(why)) => self.miss(why)?,
+            Err(FetchBundleError::Address(status)) => {
+                tracing::warn!(event = "rollouts.address_refused", status);
+                let detail = format!("the bundle's own address answers HTTP {status}");
+                self.tell(&order, "proceeding", None, &detail);
+                self.show(None, Some(UpdateWait::Platform));
+                return Ok(self.until(Some(LOOK_AT_ADDRESS)));
+            }
             Err(FetchBundleError::Egress(error)) => return self.refused(error),
             Err(FetchBundleError::Room(error)) => {
                 tracing::warn!(event = "rollouts.no_room", error = chain(&error));
-                self.tell(&order, "proceeding", None, &chain(&error));
+                // Orders come first; without a figure that changes, so that it is told once.
+                self.bundle.clear();
+                let size = ByteSize::bytes(artifact.size);
+                let detail = format!("no room on the box's disk for a bundle of {size}");
+                self.tell(&order, "proceeding", None, &detail);
                 self.show(None, Some(UpdateWait::Room));
                 return Ok(self.until(Some(LOOK_FOR_ROOM)));
             }
@@ -328,7 +346,7 @@ impl Rollouts {
 
     /// Tells how the order stands, once for each thing there is to tell. Not being heard stops nothing.
     fn tell(&mut self, order: &Order, execution: &str, percent: Option<u8>, detail: &str) {
-        let key = format!("{execution} {} {detail}", percent.unwrap_or(0));
+        let key = told_key(execution, percent, detail);
         if self
             .records
             .now
@@ -358,4 +376,9 @@ impl Rollouts {
             }
         }
     }
+}
+
+/// What was told last, to tell it once.
+fn told_key(execution: &str, percent: Option<u8>, detail: &str) -> String {
+    format!("{execution} {} {detail}", percent.unwrap_or(0))
 }

@@ -24,6 +24,7 @@ mod proxy_peers;
 mod pull;
 mod push;
 mod rollout_box;
+mod rollout_limits;
 mod rollouts;
 mod shipping;
 mod shop;

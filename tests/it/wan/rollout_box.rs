@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use comptoir::clock::SystemClock;
+use comptoir::clock::{Clock, SystemClock};
 use comptoir::config::Config;
 use comptoir::digest::Digest;
 use comptoir::identity::{BoxIdentity, Secret};
@@ -17,6 +17,7 @@ use comptoir::wan::rollouts::{InstallBundleError, Standing, Updater};
 use comptoir::wan::time::PlatformTime;
 use comptoir::wan::{RolloutSetup, Wan, WanHandle, WanParts};
 
+use super::azurite::Container;
 use super::platform::{PATIENCE, Platform, SITE, TOKEN, eventually};
 use super::shop::CLAIM_CODE;
 
@@ -30,6 +31,8 @@ pub struct State {
     pub installed: Vec<Digest>,
     pub restarts: u32,
     pub refusals: VecDeque<InstallBundleError>,
+    /// Happens while a bundle is being written.
+    pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Slots {
@@ -46,6 +49,7 @@ impl Slots {
             installed: Vec::new(),
             restarts: 0,
             refusals: VecDeque::new(),
+            meanwhile: None,
         })))
     }
 
@@ -76,6 +80,9 @@ impl Updater for Slots {
     ) -> Result<(), InstallBundleError> {
         let bytes = fs::read(bundle_path).unwrap();
         progress(50);
+        if let Some(meanwhile) = self.with(|state| state.meanwhile.take()) {
+            meanwhile();
+        }
         self.with(|state| {
             if let Some(refusal) = state.refusals.pop_front() {
                 return Err(refusal);
@@ -102,6 +109,7 @@ struct Running {
 pub struct RolloutBox {
     pub dir: tempfile::TempDir,
     settings: String,
+    clock: Arc<dyn Clock>,
     pub slots: Slots,
     running: Option<Running>,
 }
@@ -138,6 +146,7 @@ impl RolloutBox {
         Self {
             dir: tempfile::tempdir().unwrap(),
             settings,
+            clock: Arc::new(SystemClock::default()),
             slots: Slots::new(),
             running: None,
         }
@@ -147,6 +156,25 @@ impl RolloutBox {
         assert!(self.settings.contains(from), "{from} is not there");
         self.settings = self.settings.replace(from, to);
         self
+    }
+
+    /// The same with its data in `dir`.
+    pub fn in_dir(mut self, dir: &Path) -> Self {
+        self.dir = tempfile::tempdir_in(dir).unwrap();
+        self
+    }
+
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// `container` stands at the media host's place.
+    pub fn with_media_host(self, platform: &Platform, container: &Container) -> Self {
+        let ca_file = container.ca_file().display().to_string();
+        let url = format!("https://{}", container.addr());
+        self.with(platform.text("blob_url"), &url)
+            .with("ca_files = [", &format!("ca_files = [\"{ca_file}\", "))
     }
 
     pub fn started(mut self) -> Self {
@@ -161,8 +189,8 @@ impl RolloutBox {
             self.dir.path().display()
         );
         let config = Config::from_layers(&[(Path::new("site.toml"), &text)]).unwrap();
-        let clock = Arc::new(SystemClock::default());
-        let store = Store::open(&config.store, clock.clone()).unwrap();
+        let clock = Arc::clone(&self.clock);
+        let store = Store::open(&config.store, Arc::clone(&clock)).unwrap();
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::default());
         let wan = Wan::start(WanParts {
             credentials: Credentials::from_settings(&config.site.site_id, &config.wan),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::platform::{Platform, TOKEN, eventually};
 use super::rollout_box::RolloutBox;
 
-fn bundle(seed: u8, len: usize) -> Vec<u8> {
+pub fn bundle(seed: u8, len: usize) -> Vec<u8> {
     let mut state = u32::from(seed);
     (0..len)
         .map(|_| {
@@ -20,7 +20,7 @@ fn bundle(seed: u8, len: usize) -> Vec<u8> {
 }
 
 /// Waits for the action's end and returns its last words.
-fn ended(platform: &Platform, id: i64, status: &str) -> String {
+pub fn ended(platform: &Platform, id: i64, status: &str) -> String {
     let rollout = eventually("the roll-out ends", || {
         let rollout = platform.rollout(id);
         (rollout["status"] == status).then_some(rollout)
@@ -36,7 +36,7 @@ fn space_is_given_back(box_: &RolloutBox) {
 }
 
 /// What the box said of a roll-out: execution, result and details.
-fn words(rollout: &Value) -> Vec<String> {
+pub fn words(rollout: &Value) -> Vec<String> {
     let all = rollout["feedback"].as_array().unwrap().iter();
     all.filter(|said| said["body"]["status"].is_object())
         .map(|said| {
