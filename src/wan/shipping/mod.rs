@@ -9,7 +9,7 @@
 //! | what | bound | at the bound |
 //! |---|---|---|
 //! | a batch | the host's [`Limits`] | the next batch |
-//! | bytes a day | `daily_budget_kib` | nothing leaves until the day is over; `logs.budget_used` |
+//! | bytes a day | `daily_budget_kib` | what still fits leaves, then nothing until the day is over; `*.budget_used` |
 //! | what waits | `disk_kib` | the oldest go, counted |
 
 mod budget;
@@ -279,6 +279,12 @@ impl Shipping {
         let letter = self.sink.write(&sender, &records, now_ms);
         let bytes = letter.body.len() as u64 + REQUEST_OVERHEAD;
         if !self.budget.allows(bytes, now_ms) {
+            if batch.records.len() > 1 {
+                // A part of it may fit; a batch larger than a whole day's budget would wait for ever.
+                lock(&self.spool).keep();
+                self.at_once = batch.records.len() / 2;
+                return Ok(None);
+            }
             let detail = format!("{} a day", self.bounds.daily_budget);
             self.condition(self.names.budget_used, detail);
             return Ok(Some(BUDGET_LOOK));

@@ -406,3 +406,70 @@ fn a_support_queue_that_is_not_there_is_asked_slowly_and_told() {
     let waiting: Vec<Value> = platform.support_events();
     assert!(waiting.is_empty());
 }
+
+/// Tells support `count` things, numbered from `from`.
+fn tell_support(shop: &Shop, from: u64, count: u64) {
+    shop.tell(|| {
+        for items in from..from + count {
+            let code = "wan.api_unreachable";
+            tracing::warn!(target: "comptoir::test", event = "conditions.raised", code, items);
+        }
+    });
+}
+
+/// The numbers of what support was told.
+fn told(platform: &Platform) -> BTreeSet<u64> {
+    let events = platform.support_events();
+    let numbers = events
+        .iter()
+        .filter_map(|event| event["fields"]["items"].as_u64());
+    numbers.collect()
+}
+
+#[test]
+fn a_message_that_support_refuses_for_good_is_dropped_counted_and_told_and_the_next_one_goes() {
+    let platform = Platform::start();
+    let path = "/support-events/messages";
+    platform.arm("status:400", "bus", 1, Some("POST"), path);
+    let shop = Shop::of(&platform).shipping(&platform).start();
+    tell_support(&shop, 0, 1);
+    let detail = eventually("it is told", || shop.condition(Code::SupportRefused));
+    assert_eq!(detail, "HTTP 400");
+    assert_eq!(shop.condition(Code::LogsRefused), None);
+    eventually("the loss is counted", || {
+        (shop.stream("support").lost == 1).then_some(())
+    });
+    tell_support(&shop, 1, 1);
+    eventually("the next one comes", || {
+        (told(&platform) == BTreeSet::from([1])).then_some(())
+    });
+    eventually("the condition ends", || {
+        shop.condition(Code::SupportRefused).is_none().then_some(())
+    });
+    assert_eq!(shop.stream("support").lost, 1);
+}
+
+#[test]
+fn support_has_a_days_budget_of_its_own_and_hears_the_rest_the_next_day() {
+    let platform = Platform::start();
+    let mut shop = Shop::of(&platform)
+        .shipping(&platform)
+        .with("[wan.support]\n", "[wan.support]\ndaily_budget_kib = 16\n")
+        .start();
+    shop.filled();
+    tell_support(&shop, 0, 100);
+    let detail = eventually("it is told", || shop.condition(Code::SupportBudgetUsed));
+    assert_eq!(detail, "16.0 KiB a day");
+    let status = shop.stream("support");
+    assert!(status.today_bytes <= 16 * 1024, "{status:?}");
+    assert_eq!(shop.condition(Code::LogsBudgetUsed), None);
+    // A batch of all of them would be more than any day's budget: what fits went.
+    let today = told(&platform).len();
+    assert!((1..100).contains(&today), "{today}");
+    shop.stop();
+    platform.set_clock_ahead(24 * 3600);
+    shop.start_again();
+    eventually("the next day's come", || {
+        (told(&platform).len() > today).then_some(())
+    });
+}
