@@ -396,6 +396,11 @@ fn checks_of(config: &Config, refused: Option<&LoadConfigError>) -> lan::Checks 
 
 fn tell_recoveries(recoveries: &[Recovery], telemetry: &Telemetry, now_ms: i64) {
     for recovery in recoveries {
+        // After a rollback nothing is lost as long as all could be brought over; the catalogue comes again.
+        if recovery.was_newer && recovery.incomplete.is_empty() && recovery.database != "catalogue"
+        {
+            continue;
+        }
         // The catalogue comes again from the platform; what orders and devices lost does not.
         let code = match recovery.database {
             "catalogue" => Code::StoreRebuilt,

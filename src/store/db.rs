@@ -1,4 +1,11 @@
 //! Opening a database: pragmas, migrations, and the bound on its write-ahead log.
+//!
+//! # Migrations and rollbacks
+//! A migration runs at the start of the firmware that brings it, in one transaction. From the first release on it is
+//! appended, never edited, and it only adds: a table, an index, a column that may be empty or has a default. Nothing is
+//! renamed or dropped, nothing that an older firmware reads gets another meaning or values that one does not know. So a
+//! rollback (or an order to go back) finds every column it knows: [`super::recover`] sets the newer file aside and brings
+//! its rows over, also the orders of the trial. The catalogue starts empty and is fetched again.
 
 use std::fs::{self, OpenOptions};
 use std::io;

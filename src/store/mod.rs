@@ -7,7 +7,7 @@
 //! catalogue.db   documents, barcodes, cursor of the platform's feed    WAL, synchronous=NORMAL
 //! blobs/ab/abcd… media, named by their SHA-256; blobs/partial/ while they come
 //! *.suspect      a mark: found damaged, to be replaced at the next start
-//! *.damaged      the last quarantined database of each name, for support
+//! *.damaged      the last database of each name that was set aside (damaged, or a newer firmware's), for support
 //! ```
 //! Three databases, so that a bulk load never delays an order and a damaged catalogue is rebuilt without touching one.
 //!
@@ -39,7 +39,7 @@
 //! call and says what that proves). A full disk refuses writes and heals when
 //! there is room; a disk that refuses for any reason is told by [`Disk`]. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
 //! catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row that can
-//! still be read.
+//! still be read. The same happens to a newer firmware's database after a rollback: there every row can be.
 
 pub mod blobs;
 mod carve;

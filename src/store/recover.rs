@@ -1,7 +1,7 @@
-//! Damaged databases: found, set aside, made anew, told.
+//! Databases that can't be used as they are, damaged or of a newer firmware: found, set aside, made anew, told.
 //!
 //! ```text
-//!  x.db fails to open, fails the check, or x.db.suspect stands beside it
+//!  x.db fails to open, fails the check, has a newer schema (after a rollback), or x.db.suspect stands beside it
 //!     │ salvage: every row that can be read goes into x.db.new (orders, devices; the catalogue stays empty)
 //!     ▼
 //!  x.db.new ──rename──► x.db.ready          from here on the flip is only repeated, never the salvage
@@ -11,6 +11,8 @@
 //! ```
 //! A database that is not there yet is made as `x.db.new`, too, and gets its name when it is whole and on the disk: a cut
 //! in its first moments leaves no half of one, which would be told as damage.
+//! After a rollback the newer firmware's orders are brought over in the same way, by the columns that both know (the rules
+//! of [`super::db`] see to it that these are all there ever were), and so are those it took in its trial.
 //!
 //! A log with damage in its middle (see [`super::log`]) counts as a damaged database.
 //!
@@ -25,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::db::{self, OpenDatabaseError, PAGE_BYTES, Plan, with_suffix};
 use super::log::{Log, replay};
@@ -43,6 +45,8 @@ pub struct Recovery {
     pub database: &'static str,
     /// What was wrong.
     pub reason: String,
+    /// Nothing was damaged: a newer firmware wrote it, and this one is back after a rollback.
+    pub was_newer: bool,
     /// Where the damaged file is kept.
     pub kept_as: PathBuf,
     /// Rows brought over into the new database.
@@ -51,7 +55,7 @@ pub struct Recovery {
     pub incomplete: Vec<String>,
 }
 
-/// Opens the database at `path`, replacing it if it is damaged.
+/// Opens the database at `path`, replacing it if it is damaged or of a newer firmware.
 pub(super) fn open_or_replace(
     path: &Path,
     plan: &Plan,
@@ -67,9 +71,13 @@ pub(super) fn open_or_replace(
         Some(found) => Err(CheckError::Found(found)),
         None => open_checked(path, plan),
     };
+    let was_newer = matches!(
+        checked,
+        Err(CheckError::Open(OpenDatabaseError::Newer { .. }))
+    );
     let reason = match checked {
         Ok(conn) => return Ok((conn, None)),
-        Err(CheckError::Open(error)) if !error.is_damage() => return Err(error),
+        Err(CheckError::Open(error)) if !error.is_damage() && !was_newer => return Err(error),
         Err(CheckError::Open(error)) => chain(&error),
         Err(CheckError::Found(reason)) => reason,
     };
@@ -78,18 +86,30 @@ pub(super) fn open_or_replace(
     let recovery = Recovery {
         database: plan.name,
         reason,
+        was_newer,
         kept_as: with_suffix(path, DAMAGED),
         salvaged_rows: salvaged.rows,
         incomplete: salvaged.incomplete,
     };
-    error!(
-        event = "store.database_replaced",
-        database = plan.name,
-        reason = &*recovery.reason,
-        salvaged_rows = recovery.salvaged_rows,
-        incomplete = recovery.incomplete.join(" "),
-        "a damaged database was set aside and made anew"
-    );
+    if was_newer {
+        warn!(
+            event = "store.database_taken_back",
+            database = plan.name,
+            reason = &*recovery.reason,
+            salvaged_rows = recovery.salvaged_rows,
+            incomplete = recovery.incomplete.join(" "),
+            "a newer firmware's database was set aside, its rows were brought over"
+        );
+    } else {
+        error!(
+            event = "store.database_replaced",
+            database = plan.name,
+            reason = &*recovery.reason,
+            salvaged_rows = recovery.salvaged_rows,
+            incomplete = recovery.incomplete.join(" "),
+            "a damaged database was set aside and made anew"
+        );
+    }
     Ok((db::open_writer(path, plan)?, Some(recovery)))
 }
 

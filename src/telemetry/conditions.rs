@@ -150,8 +150,8 @@ codes! {
         "An order was given up in the last hour: no device took it, or said that it was done, in time. Please check whether it was made.",
         "Une commande a été abandonnée dans la dernière heure : aucun appareil ne l'a prise, ou n'a dit l'avoir terminée, à temps. Vérifiez si elle a été préparée.";
     StoreRebuilt = "store.catalogue_rebuilt", Notice,
-        "The product data were damaged and are being fetched again.",
-        "Les données produits étaient abîmées et sont de nouveau chargées.";
+        "The product data could not be used as they were and are being fetched again.",
+        "Les données produits n'étaient plus utilisables et sont de nouveau chargées.";
     OrdersSalvaged = "store.orders_salvaged", Critical,
         "The order data were damaged. What was readable was saved; please call support.",
         "Les données de commandes étaient abîmées. Ce qui était lisible est sauvé ; appelez l'assistance.";

@@ -7,10 +7,7 @@ use std::sync::Mutex;
 
 use crate::store::recover::CHECK_AT_OPEN_BYTES;
 use crate::store::testing::{Bench, order_json, product};
-use crate::store::{
-    Changes, InboxMessage, Lane, NewDevice, OpenDatabaseError, OpenStoreError, ReadError, Received,
-    Source, Store,
-};
+use crate::store::{Changes, InboxMessage, Lane, NewDevice, ReadError, Received, Source, Store};
 
 fn flip(path: &Path, from: u64, len: usize) {
     let file = OpenOptions::new()
@@ -331,24 +328,72 @@ fn a_repair_cut_at_any_step_ends_the_same() {
     }
 }
 
-#[test]
-fn a_database_of_a_newer_firmware_is_refused_and_left_alone() {
-    let bench = Bench::new();
-    with_orders(&bench, 1);
-    let path = bench.dir.path().join("orders.db");
+/// What a newer firmware did in its trial: its migration, by the rules, and one more order.
+fn migrated(bench: &Bench, database: &str, sql: &str) {
+    let path = bench.dir.path().join(format!("{database}.db"));
     let conn = rusqlite::Connection::open(&path).unwrap();
-    conn.pragma_update(None, "user_version", 99).unwrap();
-    drop(conn);
-    let before = fs::read(&path).unwrap();
-    let Err(OpenStoreError::Database(error)) = Store::open(&bench.config(), bench.clock.clone())
-    else {
-        panic!("opened");
-    };
-    assert!(
-        matches!(error, OpenDatabaseError::Newer { found: 99, .. }),
-        "{error}"
+    conn.execute_batch(&format!(
+        "BEGIN; CREATE TABLE of_the_newer (a); {sql} PRAGMA user_version = 2; COMMIT;"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn after_a_rollback_every_order_is_there_also_those_of_the_trial() {
+    let bench = Bench::new();
+    let orders = 60;
+    with_orders(&bench, orders);
+    migrated(
+        &bench,
+        "orders",
+        "ALTER TABLE orders ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+         CREATE INDEX orders_priority ON orders (priority);
+         INSERT INTO orders (key, order_id, seq, source, state, role, placed_ms, received_ms, updated_ms, body, priority)
+            SELECT 1000, 'of-the-trial', 1000, source, state, role, placed_ms, received_ms, updated_ms, body, 7
+            FROM orders WHERE order_id = 'o1';
+         INSERT INTO commands (key, role, issued_ms, expires_ms)
+            SELECT 1000, role, issued_ms, expires_ms FROM commands WHERE key = 1;",
     );
-    assert!(fs::read(&path).unwrap() == before);
+    migrated(&bench, "devices", "");
+    let store = bench.open();
+    let recovered = store.recovered();
+    assert_eq!(recovered.len(), 2);
+    for recovery in recovered {
+        assert!(recovery.was_newer, "{recovery:?}");
+        assert_eq!(recovery.incomplete, Vec::<String>::new());
+        assert!(
+            recovery
+                .reason
+                .contains("version 2, this firmware knows up to 1")
+        );
+        assert!(recovery.kept_as.exists());
+    }
+    let all = store.orders.list(0, None, 1000).unwrap();
+    assert_eq!(all.len(), orders + 1);
+    assert!(store.orders.order("of-the-trial").unwrap().is_some());
+    // What came before is known, and numbers go on behind those of the trial.
+    assert!(matches!(receive(&store, 1), Received::DuplicateMessage));
+    assert!(matches!(receive(&store, orders + 1), Received::New { .. }));
+    let last = store.orders.list(1000, None, 10).unwrap();
+    assert_eq!(last.len(), 1);
+    assert!(last[0].seq > 1000);
+    drop(store);
+    assert!(bench.open().recovered().is_empty());
+}
+
+#[test]
+fn after_a_rollback_the_catalogue_is_fetched_again_under_another_generation() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let page = vec![product("p1", 1, "{}")];
+    store.catalogue.apply_page(page, "c1").wait().unwrap();
+    let version = store.catalogue.version();
+    drop(store);
+    migrated(&bench, "catalogue", "");
+    let store = bench.open();
+    assert!(store.recovered()[0].was_newer);
+    assert_eq!(store.catalogue.cursor().unwrap(), None);
+    assert_ne!(store.catalogue.version(), version);
 }
 
 #[test]
