@@ -18,6 +18,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 const MAX_DRAINED_BYTES: u64 = 64 * 1024;
 /// Of an error's body, looked through for the host's own reason.
 const MAX_WORDS_BYTES: u64 = 4 * 1024;
+/// An error's body is waited for this long at most, however it drips: the status is known already.
+const WORDS_WAIT: Duration = Duration::from_secs(5);
 /// Clocks this near each other are right enough; `Date` has whole seconds and the answer took its time.
 const SKEW_WORTH_TELLING_S: i64 = 60;
 
@@ -105,15 +107,19 @@ impl Answer {
         error.with(evidence)
     }
 
-    /// The beginning of an error's body. The rest is read, too, if it is short: drained, the connection can be used again.
+    /// The beginning of an error's body, as far as it comes in time. The rest is read, too, if it is short: drained, the
+    /// connection can be used again.
     fn last_words(&mut self) -> String {
+        let end = self.end.min(Instant::now() + WORDS_WAIT);
         let mut reader = self.response.body_mut().as_reader().take(MAX_DRAINED_BYTES);
         let mut words = Vec::new();
-        let _ = reader
-            .by_ref()
-            .take(MAX_WORDS_BYTES)
-            .read_to_end(&mut words);
-        let _ = io::copy(&mut reader, &mut io::sink());
+        total::ending(Some(end), || {
+            let mut beginning = reader.by_ref().take(MAX_WORDS_BYTES);
+            // The words are evidence, not the answer: without them the status says what is wrong.
+            let read = beginning.read_to_end(&mut words);
+            read.and_then(|_| io::copy(&mut reader, &mut io::sink()))
+        })
+        .ok();
         String::from_utf8_lossy(&words).into_owned()
     }
 

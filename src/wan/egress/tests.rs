@@ -304,6 +304,26 @@ fn a_download_may_last_longer_than_a_request_but_not_trickle() {
 }
 
 #[test]
+fn an_errors_body_that_never_ends_is_not_waited_for() {
+    let drip = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9000\r\n\r\nsorry";
+    let host = TlsHost::start(&Certificate::default(), drip);
+    let mut config = patient();
+    config.ca_files = vec![host.ca_file.clone()];
+    config.deadlines.stall = 10 * PATIENCE;
+    config.deadlines.total = 10 * PATIENCE;
+    for is_at_its_end in [true, false] {
+        let mut answer = ask(&egress(&config), Method::GET, &host.url).unwrap();
+        if is_at_its_end {
+            answer.end_now();
+        }
+        let (told, error) = channel();
+        thread::spawn(move || told.send(answer.success().err().map(|error| error.cause)));
+        let cause = error.recv_timeout(PATIENCE);
+        assert_eq!(cause, Ok(Some(Cause::Throttled)), "{is_at_its_end}");
+    }
+}
+
+#[test]
 fn a_login_page_is_not_followed() {
     let host = TlsHost::start(
         &Certificate::default(),
