@@ -140,6 +140,8 @@ struct Round {
     looked_at: usize,
     sent: u64,
     parked: u64,
+    /// The platform took the box's word and judged items, for good or ill.
+    was_heard: bool,
     failed: Option<EgressError>,
     writes: Vec<Reply<bool>>,
 }
@@ -263,11 +265,13 @@ impl Push {
             let state = &mut self.lanes[lane];
             match verdict {
                 Verdict::Sent => {
+                    round.was_heard = true;
                     (state.failures, state.faults) = (0, 0);
                     state.way.succeeded();
                     sent.push(item.id);
                 }
                 Verdict::Park(cause) => {
+                    round.was_heard = true;
                     (state.failures, state.faults) = (0, 0);
                     let (id, kind, cause) = (item.id, &item.kind, cause.as_str());
                     tracing::warn!(event = "push.item_parked", id, kind, cause);
@@ -371,7 +375,7 @@ impl Push {
                 let cause = error.cause.as_str();
                 tracing::warn!(event = "push.outbox_waits", cause, error = %error);
             }
-        } else if round.sent > 0 && self.lanes.iter().all(|state| state.failures == 0) {
+        } else if round.was_heard && self.lanes.iter().all(|state| state.failures == 0) {
             self.parts.outcomes.succeeded(Worker::Push);
         }
         Ok(())

@@ -4,6 +4,7 @@ use comptoir::digest::Digest;
 use comptoir::identity::Secret;
 use comptoir::store::orders::{Lane, OrderDocument, OrderState, Submission};
 use comptoir::telemetry::Code;
+use comptoir::wan::Worker;
 use comptoir::wan::credentials::Granted;
 use serde_json::value::RawValue;
 
@@ -82,6 +83,25 @@ fn a_poison_event_is_parked_and_the_others_go_on() {
     eventually("the condition ends", || {
         shop.condition(Code::OutboxParked).is_none().then_some(())
     });
+}
+
+#[test]
+fn a_platform_that_only_refuses_an_item_is_reached() {
+    let platform = Platform::start();
+    platform.refuse_events("test.poison", 422, 1);
+    platform.set_offline(true);
+    let shop = Shop::of(&platform).start();
+    let body = RawValue::from_string("{}".to_owned()).unwrap();
+    let orders = &shop.store().orders;
+    let push = orders.outbox_push(Lane::Orders, "test.poison", body);
+    push.wait().unwrap();
+    let cause = || shop.outcome(Worker::Push)?.cause;
+    eventually("push fails", cause);
+    platform.set_offline(false);
+    eventually("the item is set aside", || {
+        shop.condition(Code::OutboxParked)
+    });
+    eventually("push is well", || cause().is_none().then_some(()));
 }
 
 #[test]
