@@ -44,8 +44,8 @@ const WAIT: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_secs(5);
 /// From one question to the next, after a revocation.
 const REVOKED_PAUSE: Duration = Duration::from_secs(30);
-/// A refused token is exchanged this seldom: an answer that is refused at once again must not become a loop.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// From one exchange of credentials to the next: such as are refused or due again at once must not become a loop.
+const EXCHANGE_PAUSE: Duration = Duration::from_secs(60);
 /// The state is looked at this often while there is nothing to do.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// With nothing to do, the worker is silent this long at most.
@@ -79,7 +79,7 @@ pub(super) struct Enrol {
     /// For the next question.
     nonce: Option<String>,
     claim: Option<String>,
-    /// A refused token was last exchanged at this monotonic time.
+    /// Credentials were last exchanged for others at this monotonic time.
     exchanged_at: Option<Duration>,
 }
 
@@ -125,9 +125,15 @@ impl Enrol {
             return true;
         };
         let time = &self.parts.time;
+        let now = time.monotonic();
+        if self
+            .exchanged_at
+            .is_some_and(|at| now < at + EXCHANGE_PAUSE)
+        {
+            return false;
+        }
         if self.parts.credentials.is_refused() {
-            let now = time.monotonic();
-            return self.exchanged_at.is_none_or(|at| now >= at + REFUSED_PAUSE);
+            return true;
         }
         // A time that nobody vouches for is no reason to hurry.
         time.quality() >= Quality::Weak && time.now_s() >= handed_out.renew_at_s()
@@ -227,7 +233,7 @@ impl Enrol {
             Told::Claimed { nonce, credentials } => {
                 self.nonce = Some(nonce);
                 credentials
-                    .check()
+                    .check_new(self.parts.time.now_s())
                     .map_err(|error| bad_answer(FlowId::Api, error.to_string()))?;
                 self.keeper.keep(&credentials).map_err(keep_failed)?;
                 self.use_them(*credentials);
@@ -248,7 +254,7 @@ impl Enrol {
     }
 
     fn use_them(&mut self, handed_out: HandedOut) {
-        if self.parts.credentials.is_refused() {
+        if self.handed_out.is_some() {
             self.exchanged_at = Some(self.parts.time.monotonic());
         }
         self.parts.credentials.grant(Some(handed_out.granted()));

@@ -12,6 +12,8 @@ use crate::wan::credentials::{BusAccess, Granted};
 
 /// Rounds of PBKDF2 over the claim code: what is sent of it must not be worth guessing at.
 const CLAIM_ROUNDS: u32 = 20_000;
+/// Credentials with less life before them than this are refused: they would end before the box could use them.
+const MIN_LIFE_S: i64 = 5 * 60;
 /// A token or signature at most; ten times what any is.
 const MAX_SECRET_BYTES: usize = 4096;
 /// A site's or an entity's name at most.
@@ -123,6 +125,17 @@ impl HandedOut {
         }
         if self.first_expiry_s() <= self.issued_at_s {
             return refuse("they end before they begin");
+        }
+        Ok(())
+    }
+
+    /// The same of such as were handed out at `now_s`, which the platform took for the right time; whether they are also
+    /// worth having.
+    pub(super) fn check_new(&self, now_s: i64) -> Result<(), RefuseCredentialsError> {
+        self.check()?;
+        let begin_s = self.issued_at_s.max(now_s);
+        if self.first_expiry_s() < begin_s.saturating_add(MIN_LIFE_S) {
+            return Err(RefuseCredentialsError("they end within minutes"));
         }
         Ok(())
     }
@@ -252,6 +265,15 @@ pub(super) mod tests {
         assert_eq!(handed_out.check(), Ok(()));
         assert_eq!(handed_out.first_expiry_s(), 4000);
         assert_eq!(handed_out.renew_at_s(), 3000);
+    }
+
+    #[test]
+    fn such_as_end_within_minutes_are_not_taken() {
+        let handed_out = handed_out();
+        assert_eq!(handed_out.check_new(3700), Ok(()));
+        assert!(handed_out.check_new(3701).is_err());
+        assert!(handed_out.check_new(9000).is_err(), "they have ended");
+        assert_eq!(handed_out.check(), Ok(()), "kept ones may have ended");
     }
 
     #[test]

@@ -133,6 +133,42 @@ fn credentials_are_renewed_at_two_thirds_of_their_life_by_the_platforms_time() {
 }
 
 #[test]
+fn credentials_that_are_due_again_at_once_are_not_exchanged_in_a_loop() {
+    let platform = Platform::start();
+    platform.load_products(10);
+    platform.set_credentials(30 * DAY_S, 25 * DAY_S);
+    let shop = claimed(&platform);
+    shop.filled();
+    eventually("they are exchanged once", || {
+        (platform.handed_out() >= 2).then_some(())
+    });
+    for n in 0..5 {
+        let id = format!("late-{n}");
+        platform.put_document("products", &id, &json!({"name": "Late"}));
+        eventually("the feed goes on", || shop.document("products", &id));
+    }
+    assert_eq!(platform.handed_out(), 2);
+}
+
+#[test]
+fn credentials_that_end_within_minutes_are_refused_and_said() {
+    let platform = Platform::start();
+    platform.load_products(10);
+    platform.set_credentials(60, 0);
+    let shop = Shop::of(&platform).unenrolled().start();
+    eventually("the box shows itself", || platform.enrolling());
+    assert_eq!(platform.claim(CLAIM_CODE), 200);
+    let detail = eventually("it is said", || shop.condition(Code::ApiUnreachable));
+    assert!(detail.contains("they end within minutes"), "{detail}");
+    assert!(!shop.path("state/enrolment.json").exists());
+    platform.set_credentials(DAY_S, 0);
+    shop.filled();
+    eventually("the condition ends", || {
+        shop.condition(Code::ApiUnreachable).is_none().then_some(())
+    });
+}
+
+#[test]
 fn a_revoked_box_stops_its_flows_forgets_and_can_be_claimed_again() {
     let platform = Platform::start();
     platform.load_products(10);

@@ -272,6 +272,12 @@ impl Platform {
         known.map_or(0, |known| known["handed_out"].as_u64().unwrap())
     }
 
+    /// Credentials handed out from now on are good for `life_s`, of which `age_s` have passed.
+    pub fn set_credentials(&self, life_s: i64, age_s: i64) {
+        let body = serde_json::json!({"life_s": life_s, "age_s": age_s});
+        self.call("PUT", "enrol", &[], body.to_string().as_bytes());
+    }
+
     /// Events of `kind` are refused with `status`, `times` times.
     pub fn refuse_events(&self, kind: &str, status: u16, times: u32) {
         let body = serde_json::json!({"kind": kind, "status": status, "times": times});

@@ -55,14 +55,16 @@ fn shown(found: &Box) -> Value {
     })
 }
 
-/// `{"life_s": N}`: how long credentials are good from now on.
+/// `{"life_s": N, "age_s": M}`: how long credentials are good from now on, and how old they are when handed out.
 fn set_life(call: &Call<'_>, platform: &Platform) -> Result<Reply, CallError> {
     #[derive(Deserialize)]
     struct Life {
         life_s: u32,
+        #[serde(default)]
+        age_s: u32,
     }
-    let Life { life_s } = call.json()?;
-    platform.enrol.set_life_s(life_s.into());
+    let Life { life_s, age_s } = call.json()?;
+    platform.enrol.set_life_s(life_s.into(), age_s.into());
     Ok(json_reply(StatusCode::OK, &json!({})))
 }
 

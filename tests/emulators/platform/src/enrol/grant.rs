@@ -30,8 +30,9 @@ pub async fn hand_out(
     found: Box,
     renew: bool,
 ) -> Result<Reply, StoreError> {
-    let (now_s, life_s) = (platform.clock.now_ms() / 1000, platform.enrol.life_s());
-    let expires_at_s = now_s + life_s;
+    let (life_s, age_s) = platform.enrol.life_and_age_s();
+    let issued_at_s = platform.clock.now_ms() / 1000 - age_s;
+    let expires_at_s = issued_at_s + life_s;
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -66,7 +67,7 @@ pub async fn hand_out(
             "nonce": platform.enrol.nonces.make(now_ms()),
             "credentials": {
                 "site_id": site,
-                "issued_at_s": now_s,
+                "issued_at_s": issued_at_s,
                 "claimed_at_s": found.claimed_ms / 1000,
                 "api": {"token": token, "expires_at_s": expires_at_s},
                 "bus": {"entity": entity, "sas": bus, "expires_at_s": expires_at_s},

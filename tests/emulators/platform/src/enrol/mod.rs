@@ -42,7 +42,8 @@ pub struct Enrolment {
     nonces: Nonces,
     /// Told whenever a box's state may have changed.
     pub changed: watch::Sender<()>,
-    life_s: std::sync::atomic::AtomicI64,
+    /// Of credentials: how long they are good, how old when handed out.
+    life_s: std::sync::Mutex<(i64, i64)>,
     guesses: std::sync::Mutex<(u32, i64)>,
 }
 
@@ -51,21 +52,20 @@ impl Default for Enrolment {
         Self {
             nonces: Nonces::default(),
             changed: watch::Sender::new(()),
-            life_s: LIFE_S.into(),
+            life_s: (LIFE_S, 0).into(),
             guesses: std::sync::Mutex::default(),
         }
     }
 }
 
 impl Enrolment {
-    /// How long credentials that are handed out from now on are good.
-    pub fn set_life_s(&self, life_s: i64) {
-        self.life_s
-            .store(life_s, std::sync::atomic::Ordering::Relaxed);
+    /// How long credentials that are handed out from now on are good, and how old they are by then.
+    pub fn set_life_s(&self, life_s: i64, age_s: i64) {
+        *self.life_s.lock().expect("no holder of this lock panics") = (life_s, age_s);
     }
 
-    fn life_s(&self) -> i64 {
-        self.life_s.load(std::sync::atomic::Ordering::Relaxed)
+    fn life_and_age_s(&self) -> (i64, i64) {
+        *self.life_s.lock().expect("no holder of this lock panics")
     }
 
     /// Whether a code may be tried now.
