@@ -201,6 +201,7 @@ fn print_status(config: &Config, facts: &BootFacts, as_json: bool) {
             Phase::Writing => "being written".to_owned(),
             Phase::Staged => "tried at the next boot".to_owned(),
             Phase::Running { attempt } => format!("on trial, try {attempt}"),
+            Phase::Unknown => UNKNOWN.to_owned(),
         };
         println!(
             "new       version {} in slot {}: {phase}",
@@ -274,6 +275,9 @@ fn print_slots(slots: &Slots) {
     }
 }
 
+/// Of what another version wrote.
+const UNKNOWN: &str = "as another version knows";
+
 fn story(boot: Option<&Boot>) -> String {
     let Some(boot) = boot else {
         return "this boot is not written down".to_owned();
@@ -288,5 +292,6 @@ fn story(boot: Option<&Boot>) -> String {
             format!("trial {attempt} failed: {reason}")
         }
         (Why::Trial { .. }, Verdict::Committed | Verdict::Good) => "tried and kept".to_owned(),
+        (Why::Unknown, _) | (_, Verdict::Unknown) => UNKNOWN.to_owned(),
     }
 }

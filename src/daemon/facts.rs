@@ -159,6 +159,7 @@ fn tell_restart(reason: &Reason) {
         Cause::StartTooSlow => ("start_too_slow", None, None, None, None),
         Cause::MemoryGrown { rss_mib } => ("memory_grown", None, None, None, Some(*rss_mib)),
         Cause::SpawnFailed { .. } => ("spawn_failed", None, None, None, None),
+        Cause::Unknown => ("unknown", None, None, None, None),
     };
     info!(
         event = "supervisor.restart_told",
@@ -178,12 +179,14 @@ fn tell_boot(boot: &Boot) {
         Why::Kept => "kept",
         Why::Trial { .. } => "trial",
         Why::Rollback { .. } => "rollback",
+        Why::Unknown => "unknown",
     };
     let verdict = match boot.verdict {
         history::Verdict::Good => "good",
         history::Verdict::Open => "open",
         history::Verdict::Committed => "committed",
         history::Verdict::Failed { .. } => "failed",
+        history::Verdict::Unknown => "unknown",
     };
     info!(
         event = "update.boot_told",

@@ -2,7 +2,7 @@
 //!
 //! `state/restarts.json` holds the last [`MAX_REASONS`] reasons, oldest first, and the number of reboots the
 //! supervisor asked for since the server last ran stable. It is replaced whole (temporary file, fsync, rename, fsync of
-//! the folder). A file that cannot be read is put aside as `restarts.json.bad` and a new one begun: why the box
+//! the folder). A kind that a newer version wrote is `Unknown` here. A file that cannot be read is put aside as `restarts.json.bad` and a new one begun: why the box
 //! restarted last week is worth less than a box that starts.
 
 use std::fmt;
@@ -35,6 +35,9 @@ pub enum Kind {
     Restart,
     /// The box was asked to reboot.
     Reboot,
+    /// Another version wrote it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Why a run of the server ended.
@@ -68,6 +71,9 @@ pub enum Cause {
         /// What the operating system said.
         why: String,
     },
+    /// Another version wrote it.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Cause {
@@ -79,6 +85,7 @@ impl fmt::Display for Cause {
             Self::StartTooSlow => write!(f, "did not come to serve in time"),
             Self::MemoryGrown { rss_mib } => write!(f, "grown to {rss_mib} MiB"),
             Self::SpawnFailed { why } => write!(f, "could not be started: {why}"),
+            Self::Unknown => f.write_str("ended in a way that this version does not know"),
         }
     }
 }
@@ -264,6 +271,26 @@ mod tests {
         assert_eq!(again.reboots(), 1);
         again.forgive_reboots().unwrap();
         assert_eq!(Reasons::load(dir.path()).reboots(), 0);
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_costs_no_more_than_its_own_meaning() {
+        let golden = include_str!("../../tests/golden/kept/newer/restarts.json");
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("state")).unwrap();
+        fs::write(dir.path().join(FILE), golden).unwrap();
+        let reasons = Reasons::load(dir.path());
+        let read: Vec<_> = reasons
+            .list()
+            .iter()
+            .map(|reason| (reason.kind, reason.cause.clone()))
+            .collect();
+        let expected = [
+            (Kind::Restart, Cause::Exited { code: 101 }),
+            (Kind::Unknown, Cause::Unknown),
+        ];
+        assert_eq!(read, expected);
+        assert_eq!(reasons.reboots(), 1);
     }
 
     #[test]

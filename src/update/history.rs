@@ -1,8 +1,8 @@
 //! What every boot was and how it ended, and which versions failed: `state/boots.json` on the data partition.
 //!
 //! It lies outside the slots, so that both versions write and read the same one: a field that one of them does not know
-//! is kept out of the way (`default`), and no field changes its meaning. The file is replaced whole, through the one helper.
-//! A file that cannot be read is put aside as `boots.json.bad`.
+//! is kept out of the way (`default`), a kind that one of them does not know is `Unknown`, and no field changes its meaning.
+//! The file is replaced whole, through the one helper. A file that cannot be read is put aside as `boots.json.bad`.
 
 use std::fs;
 use std::io;
@@ -60,6 +60,9 @@ pub enum Why {
         /// Why it failed.
         reason: String,
     },
+    /// Another version wrote it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What became of a boot.
@@ -77,6 +80,9 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+    /// Another version wrote it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A version that must not be tried again.
@@ -409,6 +415,26 @@ mod tests {
         assert_eq!(kept.boots()[1].why, Why::Trial { attempt: 1 });
         assert_eq!(kept.boots()[1].verdict, Verdict::Committed);
         assert!(kept.failed().is_empty());
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_costs_no_more_than_its_own_meaning() {
+        let golden = include_str!("../../tests/golden/kept/newer/boots.json");
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("state")).unwrap();
+        fs::write(dir.path().join(FILE), golden).unwrap();
+        let mut history = History::load(dir.path());
+        assert_eq!(history.boots()[1].why, Why::Unknown);
+        assert_eq!(history.boots()[1].verdict, Verdict::Unknown);
+        assert_eq!(history.failed()[0].version, "8");
+        assert_eq!(history.trial().unwrap().phase, Phase::Unknown);
+        // Back in the old slot: the version whose way is not understood was left, and is not tried again.
+        history
+            .record_boot(&facts("b3", "A", false), "7", AT)
+            .unwrap();
+        let failed: Vec<_> = history.failed().iter().map(|one| &*one.version).collect();
+        assert_eq!(failed, ["8", "9"]);
+        assert_eq!(History::load(dir.path()).boots().len(), 3);
     }
 
     #[test]

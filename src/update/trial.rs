@@ -53,6 +53,9 @@ pub enum Phase {
         /// Boots so far.
         attempt: u32,
     },
+    /// Another version wrote it, so that one ran, or was to.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What happened to a trial.
@@ -102,7 +105,9 @@ impl Trial {
     pub fn on(&self, event: Event) -> Result<Outcome, UnexpectedEvent> {
         match (self.phase, event) {
             // Also from Writing: the power went between RAUC's last word and ours.
-            (Phase::Writing | Phase::Staged, Event::BootedCounted) => Ok(self.running(1)),
+            (Phase::Writing | Phase::Staged | Phase::Unknown, Event::BootedCounted) => {
+                Ok(self.running(1))
+            }
             (Phase::Writing, Event::BootedOther) => Ok(Outcome::CutShort),
             (Phase::Running { attempt }, Event::BootedCounted) => {
                 Ok(self.running(attempt.saturating_add(1)))
@@ -117,6 +122,12 @@ impl Trial {
                     || format!("{attempt} boot(s) ended before the gate could judge");
                 Ok(Outcome::RolledBack {
                     reason: self.last_failure.clone().unwrap_or_else(without_gate),
+                })
+            }
+            (Phase::Unknown, Event::BootedOther) => {
+                let unsaid = || "it was left in a state that this version does not know".to_owned();
+                Ok(Outcome::RolledBack {
+                    reason: self.last_failure.clone().unwrap_or_else(unsaid),
                 })
             }
             (Phase::Running { .. }, Event::GateFailed(why)) => Ok(Outcome::Goes(Self {

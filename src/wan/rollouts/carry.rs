@@ -54,7 +54,7 @@ impl Rollouts {
             Stage::Written { boot_id } if *boot_id == standing.boot_id => {
                 self.restart_when_quiet(&order)
             }
-            Stage::Written { .. } => {
+            Stage::Written { .. } | Stage::Unknown => {
                 self.show_state(UpdateState::OnTrial);
                 self.tell(
                     &order,

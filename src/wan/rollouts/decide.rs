@@ -77,10 +77,12 @@ pub(super) fn judge(order: &Order, standing: &Standing) -> Means {
             return Means::Ends((true, format!("version {} runs and is kept", order.version)));
         }
         Stage::Fetching | Stage::Fetched | Stage::Ended { .. } => return Means::GoOn,
-        Stage::Installing { boot_id } => (boot_id, false),
-        Stage::Written { boot_id } => (boot_id, true),
+        Stage::Installing { boot_id } => (boot_id.as_str(), false),
+        Stage::Written { boot_id } => (boot_id.as_str(), true),
+        // In another boot: whoever wrote it is not who runs now.
+        Stage::Unknown => ("", true),
     };
-    if *begun_in == standing.boot_id {
+    if begun_in == standing.boot_id {
         if was_written {
             return Means::GoOn;
         }

@@ -2,7 +2,8 @@
 //! partition.
 //!
 //! It lies outside the slots: the version that takes an order writes it, the version that is tried reads it. So a field
-//! keeps its meaning for ever, and one that a version does not know has a default. The file is replaced whole. One that
+//! keeps its meaning for ever, one that a version does not know has a default, and a stage that it does not know is
+//! `Unknown`. The file is replaced whole. One that
 //! can't be read is put aside as `rollout.json.bad`; the platform then offers its action anew.
 
 use std::fs;
@@ -82,6 +83,9 @@ pub(super) enum Stage {
     Written { boot_id: String },
     /// Over; the platform is to be told.
     Ended { success: bool, detail: String },
+    /// Another version wrote it, and what runs now decides, as after `Written`.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How an order ended.
@@ -156,6 +160,16 @@ mod tests {
         fs::write(dir.path().join(FILE), "{\"order\":7}").unwrap();
         assert_eq!(Records::load(dir.path()).now, Record::default());
         assert!(dir.path().join("state/rollout.json.bad").exists());
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_costs_no_more_than_its_own_meaning() {
+        let golden = include_str!("../../../tests/golden/kept/newer/rollout.json");
+        let record: Record = serde_json::from_str(golden).unwrap();
+        let order = record.order.unwrap();
+        assert_eq!((&*order.version, order.stage), ("9", Stage::Unknown));
+        assert_eq!(record.last.unwrap().version, "8");
+        assert_eq!(record.told_version, "7");
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn status_of(record: &Record, had: u64) -> UpdateStatus {
             Stage::Fetching => UpdateState::Fetching,
             Stage::Fetched => UpdateState::Fetched,
             Stage::Installing { .. } => UpdateState::Installing,
-            Stage::Written { .. } => UpdateState::Restarting,
+            Stage::Written { .. } | Stage::Unknown => UpdateState::Restarting,
             Stage::Ended { .. } => UpdateState::Ended,
         };
         let size = order.artifact.as_ref().map_or(0, |artifact| artifact.size);
