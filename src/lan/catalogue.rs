@@ -1,6 +1,6 @@
 //! Port 8000: documents and prices. Reads only, with entity tags, and a feed of changes to follow.
 //!
-//! Every answer of this port, a refusal too, says what it is made from and how old that is:
+//! Every answer of the box, on each port and a refusal too, says how the catalogue stands:
 //! `Comptoir-Catalogue-Version` names the state of the catalogue, `Comptoir-Catalogue-Age` is the time in seconds since
 //! the platform last confirmed it; without that header it never did.
 //!
@@ -18,7 +18,7 @@ use super::auth;
 use super::house::{House, blocking};
 use super::problem::{Kind, Problem};
 use super::request::Ask;
-use crate::store::catalogue::{CatalogueVersion, LIST_BOUND, PAGE_BYTES_BOUND};
+use crate::store::catalogue::{LIST_BOUND, PAGE_BYTES_BOUND};
 use crate::store::{Change, Changes, FeedCursor, Stored};
 
 /// Items of a page unless asked otherwise.
@@ -151,14 +151,16 @@ fn uncached(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 }
 
-/// What every answer of this port says of the catalogue.
-pub fn stamp(house: &House, version: CatalogueVersion, headers: &mut HeaderMap) {
-    if let Ok(version) = HeaderValue::from_str(&version.to_string()) {
+/// What every answer says of the catalogue.
+pub fn stamp(house: &House) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(2);
+    if let Ok(version) = HeaderValue::from_str(&house.store.catalogue.version().to_string()) {
         headers.insert(CATALOGUE, version);
     }
     if let Some(seconds) = house.catalogue_age_s() {
         headers.insert(AGE, seconds.into());
     }
+    headers
 }
 
 /// Whether `If-None-Match` holds `tag` (RFC 9110 §13.1.2: weak comparison).

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Body as _;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -313,8 +313,6 @@ impl std::fmt::Debug for House {
 impl server::Service for Arc<House> {
     async fn answer(&self, port: LanPort, mut ask: Ask) -> Answer {
         let uri = ask.head.uri.clone();
-        // Before anything is read: what is answered is never older than the version it names.
-        let version = self.store.catalogue.version();
         let mut answer = match self.handle(port, uri.path(), &mut ask).await {
             Ok(answer) => answer,
             Err(problem) => {
@@ -326,9 +324,6 @@ impl server::Service for Arc<House> {
                 problem.into_answer(uri.path())
             }
         };
-        if port == LanPort::Catalogue {
-            catalogue::stamp(self, version, answer.headers_mut());
-        }
         answer.headers_mut().insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -337,6 +332,10 @@ impl server::Service for Arc<House> {
             headers_only(&mut answer);
         }
         answer
+    }
+
+    fn stamp(&self) -> HeaderMap {
+        catalogue::stamp(self)
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -34,7 +35,14 @@ impl Service for Fixture {
             _ => typed(StatusCode::OK, "text/plain", "hello"),
         }
     }
+
+    fn stamp(&self) -> HeaderMap {
+        HeaderMap::from_iter([(STAMP, HeaderValue::from_static("seen"))])
+    }
 }
+
+/// What the fixture stamps on its answers.
+const STAMP: HeaderName = HeaderName::from_static("x-stamp");
 
 struct Running {
     addr: SocketAddr,
@@ -321,6 +329,33 @@ async fn a_body_that_never_ends_and_an_answer_that_never_comes_are_408() {
 }
 
 #[tokio::test]
+async fn every_answer_is_stamped_whoever_makes_it() {
+    let server = start().await;
+    let large = b"POST /echo HTTP/1.1\r\nconnection: close\r\ncontent-length: 1001\r\n\r\n";
+    let large = [&large[..], &[b'x'; 1001]].concat();
+    for (request, status) in [
+        (LAST, 200),
+        (&b"GET /never HTTP/1.1\r\n\r\n"[..], 408),
+        (
+            &b"POST /echo HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc"[..],
+            408,
+        ),
+        (&large[..], 413),
+        (
+            &b"GET /panic HTTP/1.1\r\nconnection: close\r\n\r\n"[..],
+            500,
+        ),
+    ] {
+        let answer = server.talk(request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert_eq!(answer.matches("x-stamp: seen\r\n").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_off_gives_the_place_back() {
     let server = start().await;
     for _ in 0..8 {
@@ -378,6 +413,7 @@ async fn the_client_above_the_bound_is_told_503_and_a_freed_place_is_taken() {
     stream.write_all(HELLO).await.unwrap();
     let answer = read_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(answer.matches("x-stamp: seen\r\n").count(), 1, "{answer}");
     assert_eq!(server.count.turned_away.value(), 1);
     drop(held.remove(0));
     until("a place is free", || {

@@ -51,6 +51,45 @@ fn a_path_is_answered_on_its_port_and_misdirected_on_every_other() {
 }
 
 #[test]
+fn every_answer_on_every_port_says_which_state_of_the_catalogue_and_how_old() {
+    let served = Served::start();
+    served.publish(&[("products", "p1", 1, Some("{}"))]);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut look = |port: LanPort, answer: &super::client::Answer| {
+        let what = format!("{} {}", port.name(), answer.status);
+        let version = answer.header("comptoir-catalogue-version");
+        let age = answer.header("comptoir-catalogue-age");
+        assert!(version.is_some_and(|version| !version.is_empty()), "{what}");
+        assert!(age.is_some_and(|age| age.parse::<u64>().is_ok()), "{what}");
+        seen.insert(answer.status);
+    };
+    wait_for("the age", || {
+        let answer = served.get(LanPort::Front, "/livez");
+        answer.header("comptoir-catalogue-age").map(|_| ())
+    });
+    for (port, path) in GOOD {
+        look(*port, &served.get(*port, path));
+        look(*port, &served.ask(*port, "HEAD", path).send());
+    }
+    for (own, method, path) in PATHS {
+        for port in LanPort::ALL {
+            if port != *own {
+                look(port, &served.ask(port, method, path).send());
+            }
+            look(port, &served.stranger(port, "DELETE", path).send());
+        }
+        if ![LanPort::Front, LanPort::Support].contains(own) {
+            look(*own, &served.stranger(*own, method, path).send());
+        }
+    }
+    for port in LanPort::ALL {
+        look(port, &served.get(port, "/v2/nothing"));
+    }
+    let seen: Vec<_> = seen.into_iter().collect();
+    assert_eq!(seen, [200, 401, 404, 405, 421]);
+}
+
+#[test]
 fn who_has_no_token_or_a_wrong_one_is_told_how_to_get_in() {
     let served = Served::start();
     for (port, method, path) in PATHS {
