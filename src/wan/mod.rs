@@ -64,7 +64,7 @@ use api::Api;
 use bus::again::ClaimsAgain;
 use bus::claim::Claims;
 use bus::{Bus, BusParts};
-use contract::FlowId;
+use contract::{CONTRACT, FlowId};
 use credentials::Credentials;
 use egress::{Client, Egress, Heard};
 use enrol::{Enrol, EnrolParts};
@@ -278,20 +278,18 @@ fn enrol(parts: &WanParts, egress: &Egress) -> Started {
 /// The worker that asks for the time: every host in use, the required one first.
 fn ask_time(parts: &WanParts, egress: &Egress) -> Started {
     let config = &parts.config;
-    let hosts: Vec<(Client, String)> = [
-        (FlowId::Api, true),
-        (FlowId::Bus, config.bus.enabled),
-        (FlowId::Media, config.media.enabled),
-    ]
-    .into_iter()
-    .filter(|(_, is_used)| *is_used)
-    .map(|(flow, _)| (egress.client(flow), format!("{}/", flow.url(config))))
-    .collect();
+    let hosts: Vec<(Client, String)> = CONTRACT
+        .iter()
+        .map(|flow| flow.id)
+        .filter(|flow| flow.is_used(config))
+        .map(|flow| (egress.client(flow), format!("{}/", flow.url(config))))
+        .collect();
     let clients = hosts.iter().map(|(client, _)| client.clone()).collect();
     let work = AskTime::new(
         AskTimeParts {
             time: parts.time.clone(),
             hosts,
+            credentials: parts.credentials.clone(),
             store: parts.store.clone(),
             telemetry: parts.telemetry.clone(),
             shutdown: parts.shutdown.clone(),

@@ -25,7 +25,9 @@ use crate::store::Store;
 use crate::store::restamp::Restamp;
 use crate::telemetry::{Code, Telemetry, chain};
 use crate::wan::contract::FlowId;
+use crate::wan::credentials::Credentials;
 use crate::wan::egress::{Cause, Client, EgressError, Request};
+use crate::wan::outcome::Worker;
 use crate::wan::worker::{Life, Next, StepError, Work};
 
 /// From one round to the next at least, and at most, once the time is as good as it gets.
@@ -48,8 +50,9 @@ const RESTAMP_FROM_MS: i64 = 60_000;
 /// What the worker works with.
 pub(in crate::wan) struct AskTimeParts {
     pub(in crate::wan) time: PlatformTime,
-    /// Of each host that is in use; the required one first.
+    /// Of each flow that is switched on; the required one first.
     pub(in crate::wan) hosts: Vec<(Client, String)>,
+    pub(in crate::wan) credentials: Credentials,
     pub(in crate::wan) store: Store,
     pub(in crate::wan) telemetry: Telemetry,
     pub(in crate::wan) shutdown: Shutdown,
@@ -73,6 +76,25 @@ impl AskTime {
             started_at: parts.time.monotonic(),
             parts,
         }
+    }
+
+    /// The hosts that may be asked now. Nothing leaves for support before there is a key, not even this; a host that carries
+    /// two flows has one voice.
+    fn hosts(&self) -> Vec<&(Client, String)> {
+        let mut hosts: Vec<&(Client, String)> = Vec::new();
+        for host in &self.parts.hosts {
+            let needs_key = match host.0.flow() {
+                FlowId::Logs => Some(Worker::Logs),
+                FlowId::Support => Some(Worker::Support),
+                FlowId::Api | FlowId::Bus | FlowId::Media => None,
+            };
+            let may_be_asked =
+                needs_key.is_none_or(|worker| self.parts.credentials.missing_for(worker).is_none());
+            if may_be_asked && hosts.iter().all(|(_, url)| *url != host.1) {
+                hosts.push(host);
+            }
+        }
+        hosts
     }
 
     /// What the host behind `client` says; `None` when it is nothing to go by.
@@ -219,7 +241,7 @@ impl AskTime {
     }
 
     fn next_round_in(&self) -> Duration {
-        if self.parts.time.quality() < Quality::Good && self.parts.hosts.len() > 1 {
+        if self.parts.time.quality() < Quality::Good && self.hosts().len() > 1 {
             return REFRESH_WEAK;
         }
         let [least, most] = REFRESH;
@@ -232,7 +254,7 @@ impl Work for AskTime {
     fn step(&mut self, life: &Life) -> Result<Next, StepError> {
         self.keep_floor();
         let (mut required, mut has_stepped) = (Ok(()), false);
-        for (client, url) in &self.parts.hosts {
+        for (client, url) in self.hosts() {
             if self.parts.shutdown.is_triggered() {
                 return Ok(Next::Again);
             }
@@ -323,7 +345,9 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Reckoning, SystemClock};
     use crate::config::Config;
+    use crate::identity::Secret;
     use crate::store::orders::{InboxMessage, Source};
+    use crate::wan::credentials::{BusAccess, Granted};
     use crate::wan::egress::Egress;
     use crate::wan::time::floor::Floor;
     use crate::wan::tls_host::{Certificate, TlsHost};
@@ -391,6 +415,7 @@ mod tests {
         let parts = AskTimeParts {
             time,
             hosts,
+            credentials: Credentials::from_settings("shop-1", &config.wan),
             store: store.clone(),
             telemetry: Telemetry::default(),
             shutdown: Shutdown::default(),
@@ -535,6 +560,36 @@ mod tests {
             kept.at_ms < Timestamp::now().as_millisecond(),
             "one host's word is no floor"
         );
+    }
+
+    #[test]
+    fn a_shop_without_bus_and_media_knows_the_time_by_two_hosts_once_it_has_a_key_for_logs() {
+        let plain = Certificate::default();
+        let (api, logs) = (host(&plain, "200 OK"), host(&plain, "200 OK"));
+        let hosts = [
+            (FlowId::Api, &api),
+            (FlowId::Logs, &logs),
+            (FlowId::Support, &api),
+        ];
+        let mut bench = bench("1970-01-01T00:00:00Z", 30, &hosts);
+        bench.round().unwrap();
+        assert_eq!(bench.quality(), Quality::Weak);
+        assert!(
+            logs.host.requests.try_recv().is_err(),
+            "no key, no question"
+        );
+        bench.work.parts.credentials.grant(Some(Granted {
+            site_id: "shop-1".into(),
+            logs_key: Some(Secret::new("key")),
+            support: Some(BusAccess::Key {
+                name: "box".into(),
+                key: Secret::new("key"),
+            }),
+            ..Granted::default()
+        }));
+        assert_eq!(bench.work.hosts().len(), 2, "one host has one voice");
+        bench.round().unwrap();
+        assert_eq!(bench.quality(), Quality::Good);
     }
 
     #[test]
