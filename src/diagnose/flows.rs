@@ -6,7 +6,7 @@ use std::thread;
 use serde::Serialize;
 
 use super::checks::{Asked, Verdict};
-use crate::config::WanConfig;
+use crate::config::{Config, WanConfig};
 use crate::language::{Said, Sentence};
 use crate::wan::contract::{CONTRACT, Flow, FlowId, Need};
 use crate::wan::credentials::Credentials;
@@ -108,11 +108,17 @@ pub struct Proof {
     pub value: String,
 }
 
+/// What the box may show to the hosts, by its settings and by what it was handed at enrolment.
+pub(super) fn credentials(config: &Config) -> Credentials {
+    let credentials = Credentials::from_settings(&config.site.site_id, &config.wan);
+    credentials.grant(kept_credentials(&config.store.data_dir));
+    credentials
+}
+
 /// Asks every flow this shop uses, all at the same time; or `only` one, used or not.
 pub(super) fn ask(asked: &Asked, only: Option<FlowId>) -> Vec<FlowAnswer> {
     let config = &asked.config.wan;
-    let credentials = Credentials::from_settings(&asked.config.site.site_id, config);
-    credentials.grant(kept_credentials(&asked.config.store.data_dir));
+    let credentials = credentials(&asked.config);
     let site_id = credentials.site_id().unwrap_or_default();
     // The machine's clock, as it is: a box's own time is in its server; a wrong clock is what a check should find.
     let time = PlatformTime::of_system();

@@ -91,7 +91,9 @@ impl Report {
         Self {
             schema: SCHEMA,
             version: version::running(),
-            site_id: asked.config.site.site_id.clone(),
+            site_id: flows::credentials(&asked.config)
+                .site_id()
+                .unwrap_or_default(),
             at: now_to_the_second(),
             outcome,
             exit_code: outcome.exit_code(),

@@ -1,17 +1,19 @@
 //! The firewall sheet of this very shop: what its network's administrator opens, and what happens when he does not.
 //!
-//! Everything comes from the settings and from the box's own interfaces, nothing from a manual: with a proxy the proxy is the
+//! Everything comes from the settings, from what the box was handed at enrolment and from its own interfaces, nothing from a manual: with a proxy the proxy is the
 //! only destination, and a port that is switched off is not on the sheet.
 
 mod text;
 mod words;
 
+use std::time::Duration;
+
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use serde::Serialize;
 
-use super::flows::name_servers;
-use crate::config::Config;
+use super::flows::{credentials, name_servers};
+use crate::config::{Config, WanConfig};
 use crate::language::Sentence;
 use crate::wan::contract::{CONTRACT, Need};
 use crate::wan::egress::way_of;
@@ -119,7 +121,7 @@ impl Sheet {
             !is_address(next_hop)
         });
         Self {
-            site_id: config.site.site_id.clone(),
+            site_id: credentials(config).site_id().unwrap_or_default(),
             site_name: config.site.name.clone(),
             source: interfaces(),
             unused: CONTRACT
@@ -128,7 +130,7 @@ impl Sheet {
                 .map(|flow| flow.name)
                 .collect(),
             flows,
-            longest_silence_s: config.wan.bus.wait.max(config.wan.pull.wait).as_secs(),
+            longest_silence_s: longest_silence(&config.wan).as_secs(),
             name_servers: if asks_names {
                 name_servers()
             } else {
@@ -138,6 +140,20 @@ impl Sheet {
             lan_out: lan_out(config),
         }
     }
+}
+
+/// The longest of the waits in which the platform may hold a question.
+fn longest_silence(config: &WanConfig) -> Duration {
+    [
+        (config.pull.enabled, config.pull.wait),
+        (config.bus.enabled, config.bus.wait),
+        (config.orders_feed.enabled, config.orders_feed.wait),
+    ]
+    .into_iter()
+    .filter(|(is_used, _)| *is_used)
+    .map(|(_, wait)| wait)
+    .max()
+    .unwrap_or_default()
 }
 
 fn is_address(host_and_port: &str) -> bool {
@@ -252,6 +268,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::digest::Digest;
     use crate::language::Language;
 
     fn sheet(site: &str) -> Sheet {
@@ -296,6 +313,42 @@ mod tests {
         );
         let french = write(&sheet, Language::French);
         assert!(french.contains("CONNECT"), "{french}");
+    }
+
+    /// Claimed by its code, two proxies taking turns, the orders feed the most patient.
+    #[test]
+    fn the_sheet_of_a_claimed_box_behind_two_proxies_is_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().join("state");
+        std::fs::create_dir_all(&state_dir).unwrap();
+        let line = r#"{"site_id":"shop-17","issued_at_s":1,"claimed_at_s":1,"api":{"token":"t","expires_at_s":9}}"#;
+        let kept = format!("{}\n{line}", Digest::of(line.as_bytes()));
+        std::fs::write(state_dir.join("enrolment.json"), kept).unwrap();
+        let site = include_str!("../../../tests/golden/sheet/two-proxies/site.toml");
+        let mut config = Config::from_layers(&[(Path::new("site.toml"), site)]).unwrap();
+        config.store.data_dir = dir.path().to_owned();
+        let mut sheet = Sheet::of(&config);
+        sheet.source = vec![Interface {
+            name: "eth0".to_owned(),
+            mac: "52:54:00:12:34:56".to_owned(),
+            address: "192.168.7.20/24".to_owned(),
+        }];
+        for (language, golden) in [
+            (
+                Language::English,
+                include_str!("../../../tests/golden/sheet/two-proxies/en.txt"),
+            ),
+            (
+                Language::French,
+                include_str!("../../../tests/golden/sheet/two-proxies/fr.txt"),
+            ),
+        ] {
+            let text = write(&sheet, language);
+            // The second line ends in the day.
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines[1] = lines[1].rsplit_once(" · ").unwrap().0;
+            assert_eq!(lines.join("\n"), golden.trim_end(), "{text}");
+        }
     }
 
     #[test]

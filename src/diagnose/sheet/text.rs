@@ -1,5 +1,6 @@
 //! The sheet as plain text of 80 columns: for A4, for a ticket, for a mail.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -102,12 +103,11 @@ impl Page {
             "A. OUT TO THE INTERNET: HTTPS, nothing else",
             "A. VERS INTERNET : HTTPS, rien d'autre",
         ));
-        let mut proxies: Vec<&str> = sheet
+        let proxies: BTreeSet<&str> = sheet
             .flows
             .iter()
             .filter_map(|row| row.proxy.as_deref())
             .collect();
-        proxies.dedup();
         for proxy in proxies {
             self.line(&format!(
                 "{:54}{}",

@@ -181,6 +181,11 @@ fn a_broken_line_comes_first_and_says_once_who_can_mend_it() {
     assert!(page.contains("id=\"why-bus\"") && page.contains("tls_intercepted"));
     assert!(page.contains("&lt;b&gt;Evil&lt;/b&gt;"), "{page}");
     assert_eq!(page.matches("proxy.shop:3128").count(), 1);
+    status.flows.insert(1, broken("media"));
+    status.flows[1].setup.proxy = Some("other.shop:8080".into());
+    let page = main_part(&status, Language::English);
+    assert_eq!(page.matches("proxy.shop:3128").count(), 1);
+    status.flows.remove(1);
     let french = main_part(&status, Language::French);
     assert!(
         french.contains("coupée") && french.contains("Pour l’administrateur du réseau\u{a0}:"),

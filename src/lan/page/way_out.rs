@@ -1,6 +1,7 @@
 //! The way out, as a picture: the box, the shop's proxy if there is one, and every flow to the internet as a line that is
 //! whole, thin or broken. Below a broken line stands who can do what about it; what support wants to know is folded away.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Page;
@@ -53,14 +54,13 @@ impl Page<'_> {
             &this_box,
             &Escaped(&self.status.box_id).to_string(),
         ));
-        let mut proxies: Vec<&str> = self
+        let proxies: BTreeSet<&str> = self
             .status
             .flows
             .iter()
             .filter(|flow| flow.setup.used)
             .filter_map(|flow| flow.setup.proxy.as_deref())
             .collect();
-        proxies.dedup();
         for proxy in proxies {
             let name = self.say("The shop's proxy", "Le proxy du magasin");
             html.push_str(&station(PROXY, &name, &Escaped(proxy).to_string()));
