@@ -1,10 +1,10 @@
 //! Platform to store: a snapshot, then the change feed, and now and then a look whether both sides hold the same.
 //!
 //! ```text
-//!            no cursor                       410 (unknown cursor, or older than the horizon)
+//!            no cursor                       410 (unknown cursor), or last heard before the horizon
 //!  start ----------------> snapshot <-----------------------------------------------.
 //!    |                        | plan -> parts in order of urgency, each resumed at its byte
-//!    |                        v documents swept and cursor set in one transaction   |
+//!    |                        v documents swept, and cursor set with the last       |
 //!    '--- has a cursor -----> feed: page -> documents and cursor in one transaction-'
 //!                             |  ^ far behind: what is urgent overtakes (class=prices)
 //!                             v  |
@@ -19,7 +19,7 @@ mod refill;
 mod report;
 mod verify;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::api::Api;
 use super::worker::{Life, Next, StepError, Work};
@@ -47,6 +47,8 @@ pub(super) struct Pull {
     report: PullReport,
     /// The platform no longer knows the cursor.
     refetch: bool,
+    /// Since when the horizon alone asks for no other refetch.
+    horizon_refetched: Option<Instant>,
     page_items: u32,
     /// Deleted at the end of a snapshot so far.
     swept: usize,
@@ -70,6 +72,7 @@ impl Pull {
             config,
             report,
             refetch: false,
+            horizon_refetched: None,
             swept: 0,
         }
     }

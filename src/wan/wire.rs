@@ -2,6 +2,7 @@
 //!
 //! One item that does not fit never costs the rest: it is an [`UnreadableItem`], counted and told by the caller.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -126,6 +127,8 @@ pub struct FeedPage<'a> {
     pub next: String,
     /// Nothing newer is there now.
     pub caught_up: bool,
+    /// When the oldest change still in the feed was made, milliseconds since 1970.
+    pub horizon_ms: Option<i64>,
 }
 
 /// Reads a page; items that do not fit, or have more than `max_item` bytes, are set aside.
@@ -140,6 +143,7 @@ pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage<'_>, Unre
         next: String,
         #[serde(default)]
         caught_up: bool,
+        horizon: Option<String>,
     }
     let page: Page<'_> = serde_json::from_slice(text).map_err(|error| shape(&error))?;
     if page.next.is_empty() {
@@ -162,18 +166,31 @@ pub fn read_feed_page(text: &[u8], max_item: usize) -> Result<FeedPage<'_>, Unre
         unreadable,
         next: page.next,
         caught_up: page.caught_up,
+        horizon_ms: page
+            .horizon
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .map(Timestamp::as_millisecond),
     })
 }
 
 /// Parts of a snapshot at most; a plan with more is refused.
 const MAX_PARTS: usize = 64;
 
-/// What a snapshot consists of.
+/// The classes of the contract, the most urgent first. One that it does not name comes before history.
+const CLASSES: [&str; 2] = ["prices", "descriptions"];
+const LAST_CLASS: &str = "history";
+
+fn urgency(class: &str) -> usize {
+    let named = CLASSES.iter().position(|known| *known == class);
+    named.unwrap_or(CLASSES.len() + usize::from(class == LAST_CLASS))
+}
+
+/// What a snapshot consists of, its parts by their urgency, whatever order the platform gives them in.
 ///
 /// # Errors
 /// When it is no plan, or one with too many parts.
 pub fn read_snapshot_plan(text: &[u8]) -> Result<SnapshotPlan, UnreadableItem> {
-    let plan: SnapshotPlan = serde_json::from_slice(text).map_err(|error| shape(&error))?;
+    let mut plan: SnapshotPlan = serde_json::from_slice(text).map_err(|error| shape(&error))?;
     let named = |text: &str| (1..=MAX_KEY_BYTES).contains(&text.len());
     if !named(&plan.snapshot) {
         return Err(UnreadableItem::Key("snapshot"));
@@ -184,6 +201,7 @@ pub fn read_snapshot_plan(text: &[u8]) -> Result<SnapshotPlan, UnreadableItem> {
     if plan.parts.len() > MAX_PARTS || !plan.parts.iter().all(|part| named(&part.part)) {
         return Err(UnreadableItem::Key("parts"));
     }
+    plan.parts.sort_by_key(|part| urgency(&part.class));
     Ok(plan)
 }
 

@@ -1,7 +1,7 @@
 //! A snapshot: all documents of the platform, applied as they come, then the sweep of what it did not hold.
 //!
 //! ```text
-//!  begin(plan) --> apply(batch, place) --> … --> finish: sweep, cursor set, run forgotten, in one transaction
+//!  begin(plan) --> apply(batch, place) --> … --> finish: sweep, cursor set, run forgotten; one transaction up to SWEEP_BOUND
 //!                        |  crash, loss of connection, restart
 //!                        '--> running() gives plan and place: it goes on there
 //! ```

@@ -20,6 +20,12 @@ const OVERTAKE_EVERY: Duration = Duration::from_secs(10);
 /// Pages of what is urgent taken in a row, before the rest goes on.
 const OVERTAKE_PAGES: usize = 50;
 
+/// The feed may begin this much later than the box last heard of it: clocks differ, and the platform holds questions.
+const HORIZON_MARGIN_MS: i64 = 3_600_000;
+
+/// From one refetch because of the horizon to the next: a clock that is wrong must not become a loop.
+const HORIZON_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
 /// What became of a question to the feed.
 enum Asked {
     Body(Vec<u8>),
@@ -105,7 +111,18 @@ impl Pull {
             }
             Asked::TooLarge => return Ok(self.page_too_large()),
         };
+        let heard_ms = self.catalogue.last_pull()?.max(self.report.last_heard_ms());
         let page = read(&body, cursor, &mut self.report)?;
+        if self.has_missed(&page, heard_ms) {
+            tracing::warn!(
+                event = "pull.horizon_passed",
+                heard_ms,
+                horizon_ms = page.horizon_ms
+            );
+            self.horizon_refetched = Some(Instant::now());
+            self.refetch = true;
+            return Ok(Next::Again);
+        }
         for (why, text) in &page.unreadable {
             self.report.refused(why, text.get().as_bytes());
         }
@@ -130,6 +147,20 @@ impl Pull {
             return Ok(Next::Rest(SHORTEST_POLL));
         }
         Ok(Next::Again)
+    }
+
+    /// Whether changes may have left the feed between what was last heard of it and its beginning, although the platform
+    /// takes the cursor. A feed without news has lost none.
+    fn has_missed(&self, page: &FeedPage<'_>, heard_ms: Option<i64>) -> bool {
+        let (Some(horizon_ms), Some(heard_ms)) = (page.horizon_ms, heard_ms) else {
+            return false;
+        };
+        let has_news = !(page.changes.is_empty() && page.unreadable.is_empty());
+        has_news
+            && horizon_ms.saturating_sub(heard_ms) > HORIZON_MARGIN_MS
+            && self
+                .horizon_refetched
+                .is_none_or(|at| at.elapsed() > HORIZON_PAUSE)
     }
 
     fn page_too_large(&mut self) -> Next {

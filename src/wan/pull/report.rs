@@ -94,6 +94,11 @@ impl PullReport {
         }
     }
 
+    /// When the platform was last heard since the start.
+    pub(super) fn last_heard_ms(&self) -> Option<i64> {
+        Some(self.heard_ms.value()).filter(|at_ms| *at_ms > 0)
+    }
+
     pub(super) fn heard(&self) {
         self.heard_ms.set(self.clock.wall_ms());
     }

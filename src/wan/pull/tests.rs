@@ -1,5 +1,7 @@
 //! Pull against a platform that breaks its promises.
 
+mod order;
+
 use std::io::Write as _;
 use std::sync::Arc;
 
