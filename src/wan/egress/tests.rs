@@ -307,7 +307,7 @@ fn a_download_may_last_longer_than_a_request_but_not_trickle() {
 fn an_errors_body_that_never_ends_is_not_waited_for() {
     let drip = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9000\r\n\r\nsorry";
     let host = TlsHost::start(&Certificate::default(), drip);
-    let mut config = patient();
+    let mut config = patient(&host.url);
     config.ca_files = vec![host.ca_file.clone()];
     config.deadlines.stall = 10 * PATIENCE;
     config.deadlines.total = 10 * PATIENCE;

@@ -395,7 +395,8 @@ mod tests {
                 FlowId::Api => &mut config.wan.api_url,
                 FlowId::Bus => &mut config.wan.bus_url,
                 FlowId::Media => &mut config.wan.media_url,
-                FlowId::Logs | FlowId::Support => panic!("never asked for the time"),
+                FlowId::Logs => &mut config.wan.logs_url,
+                FlowId::Support => &mut config.wan.support_url,
             };
             *url = host.host.https();
         }
