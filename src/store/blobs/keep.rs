@@ -65,7 +65,7 @@ impl Blobs {
 
 impl Shared {
     /// Sees to it that `claim` more bytes fit the quota and `on_disk` more the disk, for the blob `digest`: others that
-    /// are worth less go.
+    /// are worth less go, but nothing whole that is scheduled.
     pub(super) fn make_room(
         &self,
         table: &mut Table,
@@ -134,8 +134,8 @@ impl Shared {
         }
     }
 
-    /// All that may go, the least worth first: only what is worth less than `below`, if that is given. Of equal worth
-    /// partial files go first, then what was not served for the longest time.
+    /// All that may go, the least worth first: with `below` for a blob of that worth, else for orders. For a blob goes what is
+    /// worth less, and of what is scheduled only partial files. Of equal worth partial files go first, then what was not served for the longest time.
     fn victims(&self, table: &Table, below: Option<Worth>) -> Vec<Victim> {
         let now_ms = self.clock.wall_ms();
         let held = table.held.iter().map(|(digest, blob)| {
@@ -159,7 +159,10 @@ impl Shared {
         });
         let mut list: Vec<_> = held
             .chain(coming)
-            .filter(|(worth, ..)| below.is_none_or(|below| *worth < below))
+            .filter(|(worth, _, victim)| {
+                let may_go = victim.is_partial || *worth < Worth::Scheduled(0);
+                below.is_none_or(|below| may_go && *worth < below)
+            })
             .collect();
         list.sort_by_key(|(worth, served_s, victim)| (*worth, *served_s, victim.digest));
         list.into_iter().map(|(.., victim)| victim).collect()

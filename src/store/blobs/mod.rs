@@ -17,6 +17,7 @@
 //! - Whatever has a blob's name has its bytes.
 //! - A record never says more than was fsynced before it; what a file has beyond its record is cut off.
 //! - A blob never makes place for one of equal or less worth, so two can't push each other out in turn.
+//! - A whole blob that is scheduled makes place for orders only; until the manifest is whole, every blob counts as scheduled.
 //!
 //! # Recovery
 //! At a start a partial file with a sound record waits to be gone on with; everything else in `partial/` is removed.

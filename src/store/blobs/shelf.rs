@@ -69,7 +69,7 @@ impl Listed {
 /// How much a blob is worth its place; the least goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
-    /// No document names it.
+    /// No document names it, and all documents are known.
     Unlisted,
     Expired,
     Later(u8),
@@ -81,14 +81,29 @@ pub(super) enum Worth {
 pub struct Shelf {
     items: Vec<Listed>,
     types: Vec<String>,
+    /// All documents are known, not only those that came so far.
+    whole: bool,
 }
 
 impl Shelf {
-    /// A shelf of `items`, each digest once.
+    /// A shelf of `items`, each digest once; all there are.
     #[must_use]
     pub fn new(mut items: Vec<Listed>, types: Vec<String>) -> Self {
         items.sort_unstable_by_key(|item| item.digest);
-        Self { items, types }
+        Self {
+            items,
+            types,
+            whole: true,
+        }
+    }
+
+    /// More documents are to come: what none names so far may be scheduled all the same.
+    #[must_use]
+    pub fn still_coming(self) -> Self {
+        Self {
+            whole: false,
+            ..self
+        }
     }
 
     /// All of them, by digest.
@@ -119,7 +134,8 @@ impl Shelf {
 
     pub(super) fn worth(&self, digest: &Digest, now_ms: i64) -> Worth {
         match self.find(digest) {
-            None => Worth::Unlisted,
+            None if self.whole => Worth::Unlisted,
+            None => Worth::Scheduled(0),
             Some(item) => match item.phase(now_ms) {
                 Phase::Expired => Worth::Expired,
                 Phase::Later => Worth::Later(item.priority),
@@ -129,14 +145,14 @@ impl Shelf {
     }
 }
 
-/// The order in which scheduled blobs are worth their place: priority, then what is here already (so that equals never
-/// push each other out), then the smaller one, then the name.
+/// The order in which scheduled blobs have a place: what is here already, for it keeps it; then by priority, then the
+/// smaller one, then the name.
 #[must_use]
 pub fn by_claim(a: (&Listed, bool), b: (&Listed, bool)) -> Ordering {
     let ((a, a_here), (b, b_here)) = (a, b);
-    b.priority
-        .cmp(&a.priority)
-        .then(b_here.cmp(&a_here))
+    b_here
+        .cmp(&a_here)
+        .then(b.priority.cmp(&a.priority))
         .then(a.size.cmp(&b.size))
         .then(a.digest.cmp(&b.digest))
 }

@@ -344,10 +344,34 @@ fn room_is_made_by_what_is_worth_less_and_never_by_what_is_scheduled() {
         matches!(put(&store, &new), Err(WriteBlobError::Quota { .. })),
         "equals don't push each other out"
     );
-    with_new[4].priority = 3;
+    with_new[4].priority = 9;
     store.blobs.set_shelf(shelf(&with_new));
+    assert!(
+        matches!(put(&store, &new), Err(WriteBlobError::Quota { .. })),
+        "the highest priority has the next place, not one that is taken"
+    );
+    assert!(here(&low) && here(&high));
+}
+
+#[test]
+fn nothing_goes_because_its_document_has_not_come_yet() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let blobs: Vec<Vec<u8>> = (0..5).map(|n| vec![n; KIB_200]).collect();
+    for bytes in &blobs {
+        put(&store, bytes).unwrap();
+    }
+    let new = vec![9; KIB_200];
+    let known = Shelf::new(vec![listed(&new, 9, i64::MIN, i64::MAX)], Vec::new());
+    store
+        .blobs
+        .set_shelf(Arc::new(known.clone().still_coming()));
+    assert!(matches!(
+        put(&store, &new),
+        Err(WriteBlobError::Quota { .. })
+    ));
+    store.blobs.set_shelf(Arc::new(known));
     put(&store, &new).unwrap();
-    assert!(!here(&low) && here(&high), "the higher priority wins");
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(super) fn read(
     may_be_asked: impl Fn(&Digest, u64) -> bool,
     life: impl Fn(),
 ) -> Result<Manifest, ReadError> {
+    // Asked first: what ends while the documents are read counts from the next walk on.
+    let whole = catalogue.cursor()?.is_some() && catalogue.running_snapshot()?.is_none();
     let mut gathered = Gathered::default();
     let mut after_id = String::new();
     loop {
@@ -77,8 +79,9 @@ pub(super) fn read(
         }
         life();
     }
+    let shelf = Shelf::new(gathered.items, gathered.types);
     Ok(Manifest {
-        shelf: Shelf::new(gathered.items, gathered.types),
+        shelf: if whole { shelf } else { shelf.still_coming() },
         refused: gathered.refused,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  manifest --> expired: never
-//!           --> scheduled (valid now or within a week), by claim: priority, here, size  \  as far as there is room:
+//!           --> scheduled (valid now or within a week), by claim: here, priority, size  \  as far as there is room:
 //!           --> later, the nearest first                                                /  the others have no place
 //!  with a place and not here --> set aside? window? --> queue: urgent, due, soon, later
 //! ```

@@ -108,7 +108,7 @@ fn an_urgent_one_overtakes_large_ones_and_they_go_on_where_they_stopped() {
 }
 
 #[test]
-fn the_higher_priority_has_the_place_and_nothing_is_fetched_twice() {
+fn what_is_scheduled_keeps_its_place_and_the_higher_priority_has_the_next() {
     let bench = Bench::new(Container::public());
     let blob = |n: u32| media_bytes(n, 400_000);
     let [low, middle, other, top] = [10, 11, 12, 13].map(blob);
@@ -127,39 +127,33 @@ fn the_higher_priority_has_the_place_and_nothing_is_fetched_twice() {
     comes(&shop, "the middle one", &middle);
     assert_eq!(shop.condition(Code::MediaWithoutPlace), None);
     publish("other.mp4", &other, 5);
-    comes(&shop, "one that is worth more than the low one", &other);
-    assert!(!is_here(&shop, &low) && is_here(&shop, &middle));
-    report(
-        &shop,
-        "two are here and the low one has no place",
-        |report| {
-            let counts = (report.listed, report.fetched, report.waiting);
-            report.without_place == 1 && counts == (3, 2, 0)
-        },
-    );
-    assert!(shop.condition(Code::MediaWithoutPlace).is_some());
     publish("top.mp4", &top, 9);
-    comes(&shop, "the top one", &top);
-    report(&shop, "two have no place", |report| {
-        report.without_place == 2
+    report(&shop, "two are here and two have no place", |report| {
+        let counts = (report.listed, report.fetched, report.waiting);
+        report.without_place == 2 && counts == (4, 2, 0)
     });
-    shop.counts("comptoir_media_fetched_total", 4);
-    shop.counts("comptoir_media_refused_total", 0);
-    assert!(shop.store().blobs.total_bytes() <= MIB);
-    // The end of the others' time, and there is a place.
-    for (name, bytes) in [
-        ("top.mp4", &top),
-        ("other.mp4", &other),
-        ("middle.mp4", &middle),
-    ] {
+    eventually("it is told", || shop.condition(Code::MediaWithoutPlace));
+    assert!(is_here(&shop, &low) && is_here(&shop, &middle));
+    // The end of one's time, and there is a place.
+    let over = |name: &str, bytes: &[u8]| {
         bench.announce(name, bytes, json!({"valid_until": "2020-01-01T00:00:00Z"}));
-    }
-    comes(&shop, "the low one again", &low);
+    };
+    over("low.mp4", &low);
+    comes(&shop, "the top one", &top);
+    report(&shop, "one has no place", |report| {
+        report.without_place == 1
+    });
+    assert!(is_here(&shop, &middle) && !is_here(&shop, &other));
+    over("middle.mp4", &middle);
+    comes(&shop, "the last one", &other);
     eventually("all have a place", || {
         shop.condition(Code::MediaWithoutPlace)
             .is_none()
             .then_some(())
     });
+    shop.counts("comptoir_media_fetched_total", 4);
+    shop.counts("comptoir_media_refused_total", 0);
+    assert!(shop.store().blobs.total_bytes() <= MIB);
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn outside_the_window_only_urgent_ones_are_fetched() {
 }
 
 #[test]
-fn when_not_all_fit_the_higher_priority_has_the_place_and_equals_do_not_swap() {
+fn when_not_all_fit_the_higher_priority_has_the_place_but_what_is_here_keeps_it() {
     let mut bench = Bench::new(&[
         item("a", 5, 4 * MIB),
         item("b", 5, 4 * MIB),
@@ -146,6 +146,10 @@ fn when_not_all_fit_the_higher_priority_has_the_place_and_equals_do_not_swap() {
     let plan = bench.plan();
     assert_eq!(plan.queue, []);
     assert_eq!((plan.counts.fetched, plan.counts.without_place), (3, 2));
+    bench.here = vec!["b".into(), "c".into()];
+    let plan = bench.plan();
+    assert_eq!(bench.order(), ["tiny"]);
+    assert_eq!((plan.counts.fetched, plan.counts.without_place), (2, 2));
 }
 
 #[test]
