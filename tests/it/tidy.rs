@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use comptoir::telemetry::Code;
+
 /// Room -> rooms it may import beside the ground (design: the house).
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
@@ -271,4 +273,39 @@ fn product_packages(metadata: &serde_json::Value) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// A condition that nobody raises, or that no test names, is one the shop would never see.
+#[test]
+fn every_condition_is_raised_somewhere_and_named_in_a_test() {
+    const LISTS: [&str; 2] = ["src/telemetry/conditions.rs", "src/lan/status.rs"];
+    let (mut product, mut tests) = (String::new(), String::new());
+    for (file, text) in rust_files("src") {
+        if LISTS.iter().any(|list| file == Path::new(list)) {
+            continue;
+        }
+        let is_test = file.components().any(|part| part.as_os_str() == "tests");
+        let all_tests = is_test || file.ends_with("tests.rs");
+        let (code, own_tests) = match text.split_once("#[cfg(test)]\nmod tests {") {
+            _ if all_tests => ("", &*text),
+            Some(parts) => parts,
+            None => (&*text, ""),
+        };
+        product.push_str(code);
+        tests.push_str(own_tests);
+    }
+    for (_, text) in rust_files("tests") {
+        tests.push_str(&text);
+    }
+    let names = |text: &str, code: Code| text.contains(&format!("::{code:?}"));
+    let unraised: Vec<_> = Code::ALL
+        .iter()
+        .filter(|code| !names(&product, **code))
+        .collect();
+    assert!(unraised.is_empty(), "raised nowhere: {unraised:?}");
+    let untested: Vec<_> = Code::ALL
+        .iter()
+        .filter(|code| !names(&tests, **code) && !tests.contains(code.as_str()))
+        .collect();
+    assert!(untested.is_empty(), "in no test: {untested:?}");
 }
