@@ -12,8 +12,9 @@ use crate::wan::credentials::{BusAccess, Granted};
 
 /// Rounds of PBKDF2 over the claim code: what is sent of it must not be worth guessing at.
 const CLAIM_ROUNDS: u32 = 20_000;
-/// Credentials with less life before them than this are refused: they would end before the box could use them.
-const MIN_LIFE_S: i64 = 5 * 60;
+/// Credentials with less life before them than this are refused: they would end before they may be exchanged for others
+/// ([`super::EXCHANGE_PAUSE`]).
+const MIN_LIFE_S: i64 = super::EXCHANGE_PAUSE.as_secs().cast_signed();
 /// A token or signature at most; ten times what any is.
 const MAX_SECRET_BYTES: usize = 4096;
 /// A site's or an entity's name at most.
@@ -135,7 +136,7 @@ impl HandedOut {
         self.check()?;
         let begin_s = self.issued_at_s.max(now_s);
         if self.first_expiry_s() < begin_s.saturating_add(MIN_LIFE_S) {
-            return Err(RefuseCredentialsError("they end within minutes"));
+            return Err(RefuseCredentialsError("they end within a minute"));
         }
         Ok(())
     }
@@ -268,10 +269,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn such_as_end_within_minutes_are_not_taken() {
+    fn such_as_end_within_a_minute_are_not_taken() {
         let handed_out = handed_out();
-        assert_eq!(handed_out.check_new(3700), Ok(()));
-        assert!(handed_out.check_new(3701).is_err());
+        assert_eq!(handed_out.check_new(3940), Ok(()));
+        assert!(handed_out.check_new(3941).is_err());
         assert!(handed_out.check_new(9000).is_err(), "they have ended");
         assert_eq!(handed_out.check(), Ok(()), "kept ones may have ended");
     }

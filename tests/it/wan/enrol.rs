@@ -151,15 +151,15 @@ fn credentials_that_are_due_again_at_once_are_not_exchanged_in_a_loop() {
 }
 
 #[test]
-fn credentials_that_end_within_minutes_are_refused_and_said() {
+fn credentials_that_end_within_a_minute_are_refused_and_said() {
     let platform = Platform::start();
     platform.load_products(10);
-    platform.set_credentials(60, 0);
+    platform.set_credentials(30, 0);
     let shop = Shop::of(&platform).unenrolled().start();
     eventually("the box shows itself", || platform.enrolling());
     assert_eq!(platform.claim(CLAIM_CODE), 200);
     let detail = eventually("it is said", || shop.condition(Code::ApiUnreachable));
-    assert!(detail.contains("they end within minutes"), "{detail}");
+    assert!(detail.contains("they end within a minute"), "{detail}");
     assert!(!shop.path("state/enrolment.json").exists());
     platform.set_credentials(DAY_S, 0);
     shop.filled();

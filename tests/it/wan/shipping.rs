@@ -204,7 +204,7 @@ fn a_wrong_key_pauses_and_loses_nothing() {
         (shop.stream("logs").waiting >= 3).then_some(())
     });
     assert_eq!(
-        platform.asked(&["\"logs\""]),
+        platform.asked(&["\"logs\"", "\"POST\""]),
         1,
         "it does not knock again and again"
     );
