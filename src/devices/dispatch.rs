@@ -22,13 +22,13 @@ use tracing::{debug, info, warn};
 use super::courier::{Bells, Courier};
 use super::handshake::CommandKey;
 use super::links::{LinkState, Links};
-use super::presence::{self, Presence};
+use super::presence::{Presence, tell_turn};
 use crate::clock::Clock;
 use crate::config::DevicesConfig;
 use crate::identity::BoxIdentity;
 use crate::lan::discovery::Sighting;
 use crate::shutdown::Shutdown;
-use crate::store::orders::{Lane, WorkWaiting};
+use crate::store::orders::WorkWaiting;
 use crate::store::{Store, StoreEvent};
 use crate::telemetry::{Code, Telemetry};
 
@@ -273,8 +273,9 @@ impl Dispatch {
         }
         self.crowded = crowded;
         self.release(&work).await;
-        self.tell(&work);
-        self.tell_platform();
+        let gone = self.links.unreachable_for(self.lost_after);
+        self.tell(&work, &gone);
+        self.tell_platform(&gone);
         work
     }
 
@@ -394,7 +395,7 @@ impl Dispatch {
     }
 
     /// Raises and clears the conditions of this room.
-    fn tell(&self, work: &WorkWaiting) {
+    fn tell(&self, work: &WorkWaiting, gone: &[String]) {
         let now_ms = self.parts.clock.wall_ms();
         let conditions = &self.parts.telemetry.conditions;
         let roles: BTreeSet<_> = self
@@ -425,7 +426,6 @@ impl Dispatch {
             }
             None => {}
         }
-        let gone = self.links.unreachable_for(self.lost_after);
         if gone.is_empty() {
             conditions.clear(Code::DeviceUnreachable);
         } else {
@@ -434,11 +434,10 @@ impl Dispatch {
     }
 
     /// Tells the platform who is lost and who is back. Not waited for: what finds no room on the disk is said there.
-    fn tell_platform(&mut self) {
+    fn tell_platform(&mut self, gone: &[String]) {
         let (links, devices) = (&self.links, &self.parts.store.devices);
-        let gone = links.unreachable_for(self.lost_after);
         let now_ms = self.parts.clock.wall_ms();
-        let turns = self.presence.turns(&gone, now_ms, |device_id, since_ms| {
+        let turns = self.presence.turns(gone, now_ms, |device_id, since_ms| {
             let device = devices.by_id(device_id)?;
             let beaten = device.seen_at_ms.is_some_and(|seen_ms| seen_ms > since_ms);
             Some(beaten || links.is_of_use(device_id))
@@ -449,12 +448,9 @@ impl Dispatch {
                 device_id,
                 turn = turn.kind()
             );
-            let Some(device) = devices.by_id(&device_id) else {
-                continue;
-            };
-            if let Some(body) = presence::body(&device_id, &device.role) {
+            if let Some(device) = devices.by_id(&device_id) {
                 let orders = &self.parts.store.orders;
-                drop(orders.outbox_push(Lane::Events, turn.kind(), body));
+                drop(tell_turn(orders, turn, &device_id, &device.role));
             }
         }
     }

@@ -12,7 +12,7 @@
 //! | [`handshake`] | the proofs of both sides and the session key, as pure functions |
 //! | [`wire`] | frames and messages: bytes in, values out, no input or output of its own |
 //! | `links` | how the box stands with each device |
-//! | `presence` | which devices the platform is told are lost, and back |
+//! | `presence` | which devices the platform is told are paired, lost, and back |
 
 mod courier;
 mod dispatch;
@@ -25,3 +25,4 @@ pub mod wire;
 pub use courier::IDLE_CLOSE;
 pub use dispatch::{Dispatch, DispatchHandle, DispatchParts, RELEASE_AFTER, SESSIONS_LIMIT};
 pub use links::LinkState;
+pub use presence::{Turn, tell_turn};

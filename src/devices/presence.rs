@@ -1,17 +1,24 @@
-//! Which devices are lost and which are back, for the platform: one event each time, in the lane of events.
+//! Which devices are paired, lost and back, told the platform: one event each time, in the lane of events.
 //!
 //! Lost is who could not be reached for a while, as the condition says; back is who was reached or heard since. What was
 //! told before a restart is not known after it: a device that is lost still is told once more.
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+
+use crate::store::orders::Lane;
+use crate::store::{Orders, Reply};
 
 /// What became of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub enum Turn {
+    /// It belongs to the shop from now on.
+    Paired,
+    /// It could not be reached for a while.
     Lost,
+    /// It was reached or heard again.
     Back,
 }
 
@@ -19,15 +26,24 @@ impl Turn {
     /// Kind of the event.
     pub(super) const fn kind(self) -> &'static str {
         match self {
+            Self::Paired => "device.paired",
             Self::Lost => "device.lost",
             Self::Back => "device.back",
         }
     }
 }
 
-/// Body of an event of a device.
-pub(super) fn body(device_id: &str, role: &str) -> Option<Box<RawValue>> {
-    to_raw_value(&json!({"device_id": device_id, "role": role})).ok()
+/// Body of an event of a device. Its name may be a person's, and stays here.
+#[derive(Serialize)]
+struct Told<'a> {
+    device_id: &'a str,
+    role: &'a str,
+}
+
+/// Has the platform told of it.
+pub fn tell_turn(orders: &Orders, turn: Turn, device_id: &str, role: &str) -> Reply<i64> {
+    let body = to_raw_value(&Told { device_id, role }).expect("text is JSON");
+    orders.outbox_push(Lane::Events, turn.kind(), body)
 }
 
 /// What was told. Bounded by the number of paired devices.

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tracing::{info, warn};
 
 use super::answer::{Answered, json};
@@ -18,8 +18,8 @@ use super::orders::idempotency_key;
 use super::problem::{Kind, Problem};
 use super::request::{Ask, object};
 use crate::clock::rfc3339;
+use crate::devices::{Turn, tell_turn};
 use crate::digest::{Digest, equal_in_constant_time, hex};
-use crate::store::orders::Lane;
 use crate::store::{NewDevice, Receipt, ReceiptTaken, RoomError};
 use crate::units::ByteSize;
 
@@ -82,15 +82,10 @@ pub async fn pair(house: &Arc<House>, ask: &mut Ask) -> Answered {
         .await?;
     info!(event = "lan.device_paired", device_id = %paired.device_id, %source);
     // The device is paired, whether the platform can be told or not.
-    let told = json!({"device_id": paired.device_id, "role": wish.role});
-    if let Ok(body) = to_raw_value(&told) {
-        let push = house
-            .store
-            .orders
-            .outbox_push(Lane::Events, "device.paired", body);
-        if let Err(error) = push.await {
-            warn!(event = "lan.pairing_untold", device_id = %paired.device_id, %error);
-        }
+    let orders = &house.store.orders;
+    let told = tell_turn(orders, Turn::Paired, &paired.device_id, &wish.role);
+    if let Err(error) = told.await {
+        warn!(event = "lan.pairing_untold", device_id = %paired.device_id, %error);
     }
     json(
         StatusCode::CREATED,

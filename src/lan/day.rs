@@ -1,6 +1,5 @@
-//! The last day in steps of ten minutes: what waited to leave, how quickly the platform answered, what orders came, what
-//! the disk was given to write. In memory
-//! only, bounded by [`STEPS`]; a restart begins it anew.
+//! The last day in steps of ten minutes: what waited to leave, how quickly the platform answered, what orders came, what the
+//! disk was given to write. In memory only, bounded by [`STEPS`]; a restart begins it anew.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

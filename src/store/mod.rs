@@ -36,10 +36,10 @@
 //!
 //! # Recovery
 //! A power cut costs nothing that was acknowledged: SQLite replays the log (`tests/it/power_cut.rs` cuts at any system
-//! call and says what that proves). A full disk refuses writes and heals when
-//! there is room; a disk that refuses for any reason is told by [`Disk`]. A damaged database is set aside and made anew at the next start, and [`Store::recovered`] tells: the
-//! catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row that can
-//! still be read. The same happens to a newer firmware's database after a rollback: there every row can be.
+//! call and says what that proves). A full disk refuses writes and heals when there is room; a disk that refuses for any
+//! reason is told by [`Disk`]. A damaged database is set aside and made anew at the next start, and [`Store::recovered`]
+//! tells: the catalogue empty, under a new generation, to be filled by the next pull; orders and devices with every row
+//! that can still be read. The same happens to a newer firmware's database after a rollback: there every row can be.
 
 pub mod blobs;
 mod carve;

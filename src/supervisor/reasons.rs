@@ -2,8 +2,8 @@
 //!
 //! `state/restarts.json` holds the last [`MAX_REASONS`] reasons, oldest first, and the number of reboots the
 //! supervisor asked for since the server last ran stable. It is replaced whole (temporary file, fsync, rename, fsync of
-//! the folder). A kind that a newer version wrote is `Unknown` here. A file that cannot be read is put aside as `restarts.json.bad` and a new one begun: why the box
-//! restarted last week is worth less than a box that starts.
+//! the folder). A kind that a newer version wrote is `Unknown` here. A file that cannot be read is put aside as
+//! `restarts.json.bad` and a new one begun: why the box restarted last week is worth less than a box that starts.
 
 use std::fmt;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The firewall sheet of this very shop: what its network's administrator opens, and what happens when he does not.
 //!
-//! Everything comes from the settings, from what the box was handed at enrolment and from its own interfaces, nothing from a manual: with a proxy the proxy is the
-//! only destination, and a port that is switched off is not on the sheet.
+//! Everything comes from the settings, from what the box was handed at enrolment and from its own interfaces, nothing from a
+//! manual: with a proxy the proxy is the only destination, and a port that is switched off is not on the sheet.
 
 mod text;
 mod words;

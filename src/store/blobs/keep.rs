@@ -135,7 +135,8 @@ impl Shared {
     }
 
     /// All that may go, the least worth first: with `below` for a blob of that worth, else for orders. For a blob goes what is
-    /// worth less, and of what is scheduled only partial files. Of equal worth partial files go first, then what was not served for the longest time.
+    /// worth less, and of what is scheduled only partial files. Of equal worth partial files go first, then what was not
+    /// served for the longest time.
     fn victims(&self, table: &Table, below: Option<Worth>) -> Vec<Victim> {
         let now_ms = self.clock.wall_ms();
         let held = table.held.iter().map(|(digest, blob)| {

@@ -178,7 +178,7 @@ impl Orders {
             let oldest: Option<(i64, i64)> = tx
                 .conn
                 .prepare_cached(
-                    "SELECT key, sends FROM commands WHERE role = ?1 AND state = 0 
+                    "SELECT key, sends FROM commands WHERE role = ?1 AND state = 0
                      AND expires_ms > CASE WHEN issued_ms < ?3 THEN ?4 ELSE ?2 END
                      ORDER BY key LIMIT 1",
                 )?
@@ -258,8 +258,8 @@ impl Orders {
         })
     }
 
-    /// Gives up on commands that nobody has accepted in time, or done a quarter of their life later, which `at` is the measure of; how many. A
-    /// bounded slice: call again while it is not zero.
+    /// Gives up on commands that by `at` nobody has accepted in time, or that were accepted and not done a quarter of their
+    /// life later; how many. A bounded slice: call again while it is not zero.
     pub fn expire_commands(&self, at: Reckoning) -> Reply<usize> {
         self.writer.submit(move |tx| {
             let late = tx
@@ -271,7 +271,8 @@ impl Orders {
                            UNION ALL
                            SELECT * FROM commands WHERE state IN (1, 2, 3)) c
                      JOIN orders o ON o.key = c.key JOIN facts p ON p.name = 'command_prefix'
-                     WHERE c.expires_ms + (c.state = 3) * (c.expires_ms - c.issued_ms) / ?5 <= CASE WHEN c.issued_ms < ?2 THEN ?3 ELSE ?1 END
+                     WHERE c.expires_ms + (c.state = 3) * (c.expires_ms - c.issued_ms) / ?5
+                        <= CASE WHEN c.issued_ms < ?2 THEN ?3 ELSE ?1 END
                      ORDER BY c.key LIMIT ?4",
                 )?
                 .query_map(

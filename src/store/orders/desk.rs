@@ -122,10 +122,13 @@ impl Desk {
             .map_err(|source| self.failed("read the inbox", source))?
             .into_iter()
             .find(|message| message.message_id == message_id);
-        let Some(parked) = found else {
+        let Some(mut parked) = found else {
             return Ok(None);
         };
-        let content = (parked.document.clone()).map_or(Content::Itself, Content::Claimed);
+        let content = parked
+            .document
+            .take()
+            .map_or(Content::Itself, Content::Claimed);
         let incoming = Incoming::of_parked(parked, content, &rules.default_role);
         self.act("take again", now_ms, |tx| {
             drop_message(tx, message_id)?;

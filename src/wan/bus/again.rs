@@ -7,7 +7,7 @@
 //! ```
 //! At once after it was parked (a document may come just after its message), then by the back-off, as long as the inbox
 //! keeps the message. One at a time, on a thread of its own: what is fetched again delays no order that comes. Until then
-//! the condition of parked orders holds.
+//! `bus.order_document_missing` holds.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::identity::dice;
 use crate::store::Orders;
 use crate::store::orders::{Content, DueClaim, ParkCode};
 use crate::telemetry::Telemetry;
-use crate::wan::time::PlatformTime;
+use crate::wan::time::{PlatformTime, milliseconds};
 use crate::wan::worker::{Life, Next, StepError, Work};
 
 use super::claim::{self, Claims};
@@ -112,8 +112,4 @@ impl Work for ClaimsAgain {
     fn tells_outcomes(&self) -> bool {
         true
     }
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -30,6 +30,7 @@ use super::api::Api;
 use super::credentials::Credentials;
 use super::egress::{Cause, EgressError, bad_answer};
 use super::outcome::{Outcomes, Worker, is_refusal};
+use super::time::milliseconds;
 use super::way_back::WayBack;
 use super::worker::{BUSY_HOST_PAUSE, Life, Next, REFUSED_PAUSE, StepError, Work, rest_on_bell};
 use crate::backoff::Backoff;
@@ -417,8 +418,4 @@ impl Work for Push {
                 .any(|lane| lane.way.would_end_wait(returns, now))
         })
     }
-}
-
-fn milliseconds(wait: Duration) -> i64 {
-    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }

@@ -457,7 +457,8 @@ pub(super) fn read(
     })
 }
 
-fn milliseconds(duration: Duration) -> i64 {
+/// Of a duration; the most there are when it is longer.
+pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

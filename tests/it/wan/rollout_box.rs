@@ -158,6 +158,15 @@ impl RolloutBox {
         self
     }
 
+    /// The shop's quiet hours begin in five hours.
+    pub fn quiet_hours_ahead(self) -> Self {
+        let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+        let hours = |ahead: i8| format!("{:02}:00", (now.hour() + ahead) % 24);
+        let window = format!("window = \"{}-{}\"", hours(5), hours(6));
+        self.with("window = \"\"", &window)
+            .with("[site]\n", "[site]\ntime_zone = \"UTC0\"\n")
+    }
+
     /// The same with its data in `dir`.
     pub fn in_dir(mut self, dir: &Path) -> Self {
         self.dir = tempfile::tempdir_in(dir).unwrap();

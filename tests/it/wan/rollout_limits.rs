@@ -146,13 +146,7 @@ fn a_shop_that_is_never_quiet_holds_up_the_restart_for_half_an_hour() {
 #[test]
 fn a_cancellation_of_what_waits_for_quiet_hours_gives_its_space_back() {
     let platform = Platform::start();
-    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-    let hours = |ahead: i8| format!("{:02}:00", (now.hour() + ahead) % 24);
-    let window = format!("window = \"{}-{}\"", hours(5), hours(6));
-    let box_ = RolloutBox::of(&platform)
-        .with("window = \"\"", &window)
-        .with("[site]\n", "[site]\ntime_zone = \"UTC0\"\n")
-        .started();
+    let box_ = RolloutBox::of(&platform).quiet_hours_ahead().started();
     let id = platform.order_rollout("version=2.0&urgency=soft", &bundle(24, 1000));
     box_.waits_for(UpdateWait::ShopsWindow);
     assert!(box_.bundle_bytes() > 0);

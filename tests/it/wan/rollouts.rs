@@ -256,13 +256,7 @@ fn a_bundle_may_lie_on_the_media_host_too() {
 #[test]
 fn a_soft_order_waits_for_the_shops_quiet_hours_and_a_forced_one_does_not() {
     let platform = Platform::start();
-    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-    let hours = |ahead: i8| format!("{:02}:00", (now.hour() + ahead) % 24);
-    let window = format!("window = \"{}-{}\"", hours(5), hours(6));
-    let box_ = RolloutBox::of(&platform)
-        .with("window = \"\"", &window)
-        .with("[site]\n", "[site]\ntime_zone = \"UTC0\"\n")
-        .started();
+    let box_ = RolloutBox::of(&platform).quiet_hours_ahead().started();
     let id = platform.order_rollout("version=2.0&urgency=soft", &bundle(12, 1000));
     box_.waits_for(UpdateWait::ShopsWindow);
     assert!(box_.status().ordered.unwrap().waits_until_ms.is_some());
